@@ -1,0 +1,78 @@
+"""Command line: one call each. Exit codes: 0 fine, 1 crash, 2 the user's or the environment's error, 130/143 interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tta_bench import __version__
+from tta_bench.errors import TtaBenchError
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, context_settings=_HELP)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tta-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """Evaluate and benchmark text-to-audio diffusion models and their distilled students."""
+
+
+@app.command()
+def evaluate(
+    generated: Annotated[Path | None, typer.Option(help="Folder of generated audio.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Folder of reference audio; files of a pair have the same name.")] = None,
+    captions: Annotated[Path | None, typer.Option(help="CSV with the columns caption and clip_id (or file).")] = None,
+    embedder: Annotated[list[str] | None, typer.Option(metavar="NAME[:PATH]", help="mel, or yamnet:FILE; may be repeated.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these metrics; may be repeated. Default: all that apply.")] = None,
+    skip_bad: Annotated[bool | None, typer.Option("--skip-bad", help="Leave out files that cannot be used; they are counted and listed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/GENERATED-vs-REFERENCE.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with these options as keys; flags win.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips per batch; changes no score.")] = None,
+    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Where embedders run.")] = None,
+) -> None:
+    """Score finished audio of any origin: FAD, KAD, KL, IS, CLAP, each with an interval."""
+    from tta_bench.config import EvaluateConfig, parse_settings, read_toml
+    from tta_bench.harness.evaluate import evaluate as run
+    from tta_bench.terminal import print_evaluation, progress_bars
+
+    flags = {"generated": generated, "reference": reference, "captions": captions, "embedder": embedder, "metric": metric,
+             "skip_bad": skip_bad, "out": out, "batch_size": batch_size, "device": device}  # fmt: skip
+    values = (read_toml(config) if config else {}) | {key: value for key, value in flags.items() if value not in (None, [])}
+    settings = parse_settings(EvaluateConfig, values, str(config) if config else "command line")
+    with progress_bars() as progress:
+        result = run(settings, progress=progress)
+    print_evaluation(result)
+
+
+def _stop(signum: int, frame: FrameType | None) -> Any:
+    raise SystemExit(128 + signum)
+
+
+def main() -> None:
+    """Entry point: turns errors for people into one sentence and an exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads that spin starve whatever shares the cores
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except TtaBenchError as error:
+        print(f"tta-bench: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("tta-bench: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

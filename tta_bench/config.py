@@ -1,0 +1,78 @@
+"""Configuration: typed, frozen, every unknown key an error that lists the known ones."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tta_bench.errors import ConfigError
+from tta_bench.files import digest
+
+
+class Settings(BaseModel):
+    """Base of all configurations."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the resolved values."""
+        return digest([self.model_dump(mode="json")])
+
+    def to_toml(self) -> str:
+        """The resolved configuration as TOML; reading it back gives the same settings."""
+        import tomli_w
+
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+class EvaluateConfig(Settings):
+    """What `tta-bench evaluate` scores; the keys of its configuration file and of its flags."""
+
+    generated: Path
+    reference: Path
+    captions: Path | None = None
+    embedder: tuple[str, ...] = Field(("mel",), min_length=1)
+    metric: tuple[str, ...] = ()
+    skip_bad: bool = False
+    out: Path | None = None
+    batch_size: int = Field(16, ge=1, le=4096)
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse_settings(model: type[S], values: Mapping[str, Any], source: str) -> S:
+    """Validated settings. Raises ConfigError saying which key of `source` is wrong, why, and what is known or allowed."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(key, model.model_fields, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ConfigError(f"{source}: unknown key {key!r}; {hint}known keys: {', '.join(model.model_fields)}") from error
+        if first["type"] == "missing":
+            raise ConfigError(f"{source}: {key} is not given; set it in the file or as --{key.replace('_', '-')}") from error
+        raise ConfigError(f"{source}: {key} = {first['input']!r} is not allowed: {_lower(first['msg'])}") from error
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file's keys. Raises ConfigError where it is missing or not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path after --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML ({error}); correct it") from error

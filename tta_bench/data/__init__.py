@@ -1,0 +1,1 @@
+"""Data: folders of audio, caption lists and manifests."""

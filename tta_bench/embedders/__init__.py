@@ -1,0 +1,1 @@
+"""Embedders: pretrained networks (and one without weights) that turn audio into what metrics compare."""

@@ -1,0 +1,49 @@
+"""Embedders by name: `mel`, `yamnet:PATH`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tta_bench.embedders.protocol import Embedder
+from tta_bench.errors import InputError
+
+
+def load_embedder(spec: str, device: str = "cpu") -> Embedder:
+    """Embedder called `NAME` or `NAME:PATH`, PATH being its weights file; device "cpu" or "cuda".
+
+    Raises InputError for an unknown name, a path that is missing or not taken, or a device that is not there; WeightsError for bad weights.
+    """
+    name, colon, path = spec.partition(":")
+    if name not in EMBEDDERS:
+        raise InputError(f"--embedder {spec}: unknown embedder {name!r}; known: {', '.join(EMBEDDERS)}")
+    if device == "cuda":
+        _need_cuda()
+    takes_path, build = EMBEDDERS[name]
+    if takes_path and not path:
+        raise InputError(f"--embedder {spec}: needs its weights file; write --embedder {name}:PATH")
+    if colon and not takes_path:
+        raise InputError(f"--embedder {spec}: {name} takes no file; write --embedder {name}")
+    return build(Path(path).expanduser(), device)
+
+
+def _need_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+
+
+def _mel(path: Path, device: str) -> Embedder:
+    from tta_bench.embedders.mel import MelEmbedder
+
+    return MelEmbedder()
+
+
+def _yamnet(path: Path, device: str) -> Embedder:
+    from tta_bench.embedders.yamnet import YamnetEmbedder
+
+    return YamnetEmbedder(path, device)
+
+
+EMBEDDERS: dict[str, tuple[bool, Callable[[Path, str], Embedder]]] = {"mel": (False, _mel), "yamnet": (True, _yamnet)}

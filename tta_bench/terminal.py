@@ -1,0 +1,85 @@
+"""What a person sees: progress bars on standard error, the table on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from tta_bench.harness.evaluate import MOSTLY_SILENT, Evaluation, ScoredSet
+from tta_bench.harness.progress import Progress
+from tta_bench.records import Record
+
+_WIDTH_OF_A_FILE = 140
+
+
+def console() -> Console:
+    """Standard output; wide enough for the table where it is not a terminal."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=_WIDTH_OF_A_FILE)
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Bars with count, time spent and time left, one for each task; silent where standard error is not a terminal."""
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    out = Console(stderr=True)
+    with Bars(*columns, console=out, disable=not out.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(task: str, done: int, total: int) -> None:
+            if task not in tasks:
+                tasks[task] = bars.add_task(task, total=total)
+            bars.update(tasks[task], completed=done, total=total)
+
+        yield report
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Sets, table, notes, and where everything was written."""
+    out = console()
+    for name, scored in (("generated", evaluation.generated), ("reference", evaluation.reference)):
+        _print_set(out, name, scored)
+    out.print(_table(evaluation.records))
+    for note in evaluation.notes:
+        out.print(f"note: {note}", markup=False)
+    for record in evaluation.records:
+        if record.status != "ok":
+            out.print(f"{record.metric} ({record.embedder}): {record.status}: {record.message}", markup=False)
+    reused = f" ({evaluation.reused} of {len(evaluation.records)} scores were there already)" if evaluation.reused else ""
+    out.print(f"records: {evaluation.run / 'records.jsonl'}{reused}", markup=False, soft_wrap=True)
+
+
+def _print_set(out: Console, name: str, scored: ScoredSet) -> None:
+    minutes = scored.hours * 60.0
+    line = f"{name}: {scored.folder}: {len(scored.clip_ids)} clips, {minutes:.1f} min, {scored.embedded.embedded} newly embedded"
+    silent = scored.mostly_silent
+    if silent:
+        line += f"; {len(silent)} more than {MOSTLY_SILENT:.0%} silent (listed in clips.json)"
+    out.print(line, markup=False, soft_wrap=True)
+    if scored.embedded.excluded:
+        out.print(f"  left out: {len(scored.embedded.excluded)}", markup=False)
+        for error in scored.embedded.excluded.values():
+            out.print(f"    {error.kind}: {error.path}: {error.detail}", markup=False, soft_wrap=True)
+
+
+def _table(records: list[Record]) -> Table:
+    table = Table("metric", "embedder", "score", "± std. error", "95 % interval", "n", "n ref.", "better", "protocol", box=None, pad_edge=False)
+    for column in table.columns[2:7]:
+        column.justify = "right"
+    for record in records:
+        error = "" if record.std_error is None else _number(record.std_error)
+        interval = "" if record.ci_low is None or record.ci_high is None else f"{_number(record.ci_low)} to {_number(record.ci_high)}"
+        score = Text(record.status, style="yellow") if record.value is None else Text(_number(record.value), style="bold")
+        n_reference = "" if record.n_reference is None else str(record.n_reference)
+        table.add_row(record.metric, record.embedder, score, error, interval, str(record.n), n_reference, record.direction, record.protocol)
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
