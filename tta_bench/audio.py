@@ -123,7 +123,7 @@ def _missing_in_ogg(data: bytes) -> int:
     table = data[page + 27 : page + 27 + segments]
     missing = page + 27 + segments + sum(table) - len(data)
     ends_stream = page + 5 < len(data) and data[page + 5] & 4
-    return max(missing, 0) if ends_stream else max(missing, 1)
+    return max(0 if ends_stream else 1, int(missing))
 
 
 def _missing_in_mp3(data: bytes) -> int:
@@ -136,7 +136,7 @@ def _missing_in_mp3(data: bytes) -> int:
     if flags & ~15 or not flags & 2 or frame_start < 0:
         return 0
     declared = second if flags & 1 else first
-    return max(0, declared - (len(data) - frame_start))
+    return max(0, int(declared) - (len(data) - frame_start))
 
 
 def resample(samples: npt.NDArray[Any], from_hz: int, to_hz: int) -> Samples:

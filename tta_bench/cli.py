@@ -18,6 +18,10 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, context_settings=_HELP)
 
 
+# click's, which newer versions of typer bring along under another name
+_USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"tta-bench {__version__}")
@@ -65,13 +69,25 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads that spin starve whatever shares the cores
     signal.signal(signal.SIGTERM, _stop)
     try:
-        app()
+        code = app(prog_name="tta-bench", standalone_mode=False)
+    except _USAGE_ERROR as error:
+        message = " ".join(error.format_message().split()).rstrip(".")
+        if message:  # none where the help was shown for lack of a command
+            print(f"tta-bench: {message}; see tta-bench {_command(error)}--help", file=sys.stderr)
+        raise SystemExit(2) from None
     except TtaBenchError as error:
         print(f"tta-bench: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("tta-bench: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _command(error: Any) -> str:
+    """Name of the command whose usage is wrong, with a space behind it, if one was reached."""
+    name = getattr(getattr(error, "ctx", None), "info_name", None)
+    return "" if name in (None, "tta-bench") else f"{name} "
 
 
 if __name__ == "__main__":

@@ -13,18 +13,19 @@ import numpy.typing as npt
 
 from tta_bench.audio import AUDIO_SUFFIXES
 from tta_bench.config import EvaluateConfig
-from tta_bench.data.manifest import ClipFile, read_captions, scan_folder
+from tta_bench.data.manifest import read_captions, scan_folder
 from tta_bench.embedders.load import load_embedder
 from tta_bench.embedders.protocol import Embedder
-from tta_bench.errors import ConfigError, InputError, MetricError
+from tta_bench.errors import InputError, MetricError
 from tta_bench.files import atomic_write, digest, write_text
 from tta_bench.harness.environment import code_version, describe_environment
 from tta_bench.harness.features import EmbeddedSet, EmbedOptions, embed_clips
+from tta_bench.harness.plan import SOURCE_WORDS, Plan, check_partners, make_plan
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.store import FeatureCache, FeatureSet, feature_key, pack
 from tta_bench.metrics.clips import ClipRows
 from tta_bench.metrics.score import Score
-from tta_bench.metrics.suite import METRICS, MetricSpec
+from tta_bench.metrics.suite import MetricSpec
 from tta_bench.records import SCHEMA, Record, append_records, now, read_records, to_frame
 from tta_bench.weights import cache_folder
 
@@ -84,15 +85,6 @@ class Evaluation:
         return to_frame(self.records)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is to be computed: (metric, embedder) pairs that the embedders can serve."""
-
-    pairs: list[tuple[MetricSpec, Embedder]]
-    named: bool
-    notes: list[str]
-
-
 def evaluate(config: EvaluateConfig, embedders: Sequence[Embedder] | None = None, progress: Progress = silent) -> Evaluation:
     """Score `config.generated` against `config.reference`; append records to the run folder and return them.
 
@@ -104,8 +96,8 @@ def evaluate(config: EvaluateConfig, embedders: Sequence[Embedder] | None = None
     generated_files = scan_folder(config.generated, "--generated", AUDIO_SUFFIXES)
     reference_files = scan_folder(config.reference, "--reference", AUDIO_SUFFIXES)
     captions = read_captions(config.captions, [clip.clip_id for clip in generated_files]) if config.captions else None
-    plan = _plan(config, loaded, captions is not None)
-    _check_partners(plan, generated_files, reference_files)
+    plan = make_plan(config, loaded, captions is not None)
+    check_partners(plan, generated_files, reference_files)
     run = config.out or Path("runs") / f"{config.generated.resolve().name}-vs-{config.reference.resolve().name}"
     known = read_records(run / "records.jsonl")
 
@@ -128,48 +120,6 @@ def _check_names(embedders: Sequence[Embedder]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"--embedder {repeated[0]} is given twice; give each embedder once")
-
-
-def _plan(config: EvaluateConfig, embedders: Sequence[Embedder], has_captions: bool) -> _Plan:
-    """Metrics by embedder. A metric asked for by name that no embedder can serve is an error; of the default set it becomes a note."""
-    unknown = [name for name in config.metric if name not in METRICS]
-    if unknown:
-        raise ConfigError(f"--metric {unknown[0]}: unknown metric; known: {', '.join(METRICS)}")
-    specs = [METRICS[name] for name in dict.fromkeys(config.metric)] or [spec for spec in METRICS.values() if spec.default]
-    notes, pairs = [], []
-    for spec in specs:
-        if spec.against == "captions" and not has_captions:
-            if config.metric:
-                raise InputError(f"--metric {spec.name} compares with captions; give them with --captions CSV")
-            continue
-        able = [embedder for embedder in embedders if spec.source in embedder.provides]
-        if not able:
-            reason = f"{spec.name} needs an embedder with {_SOURCE_WORDS[spec.source]}, and {_names(embedders)} has none"
-            if config.metric:
-                raise InputError(f"--metric {reason}; add one with --embedder")
-            notes.append(f"not computed: {reason}")
-        pairs += [(spec, embedder) for embedder in able]
-    return _Plan(pairs, bool(config.metric), notes)
-
-
-_SOURCE_WORDS = {"logits": "class logits", "joint": "a joint text-audio space", "embeddings": "embeddings"}
-
-
-def _names(embedders: Sequence[Embedder]) -> str:
-    return " + ".join(embedder.name for embedder in embedders)
-
-
-def _check_partners(plan: _Plan, generated: Sequence[ClipFile], reference: Sequence[ClipFile]) -> None:
-    """Raises InputError where sets share some clip ids but not all, and a paired metric is wanted; or share none and it is asked for by name."""
-    paired = [spec.name for spec, _ in plan.pairs if spec.paired and spec.against == "reference"]
-    left, right = {clip.clip_id for clip in generated}, {clip.clip_id for clip in reference}
-    if not paired or left == right or (not left & right and not plan.named):
-        return
-    if not left & right:
-        raise InputError(f"--metric {paired[0]} compares pairs, and the two folders share no clip ids; name both files of a pair alike")
-    alone = sorted(left ^ right)
-    listed = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")
-    raise InputError(f"{paired[0]} compares pairs, and {len(alone)} clips have no partner: {listed}; add them, or name other metrics by --metric")
 
 
 @dataclass(frozen=True)
@@ -201,7 +151,7 @@ class _Scorer:
     def _reference_folder(self) -> Path:
         return self.run / "reference" / self.reference.sha256(self.reference.clip_ids)[:16]
 
-    def run_plan(self, plan: _Plan, known: Sequence[Record], progress: Progress) -> Evaluation:
+    def run_plan(self, plan: Plan, known: Sequence[Record], progress: Progress) -> Evaluation:
         """Records of all pairs: known ones as they are, new ones computed, their per-clip values saved first, then appended."""
         by_key = {record.key: record for record in known}
         values = self._load_values()
@@ -327,5 +277,5 @@ class _Scorer:
 def _rows(features: FeatureSet, spec: MetricSpec) -> ClipRows:
     rows = features.of(spec.source)
     if rows is None:
-        raise InputError(f"{spec.name} needs {_SOURCE_WORDS[spec.source]} that are not there; delete the features folder and run again")
+        raise InputError(f"{spec.name} needs {SOURCE_WORDS[spec.source]} that are not there; delete the features folder and run again")
     return rows

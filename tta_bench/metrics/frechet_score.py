@@ -12,7 +12,7 @@ leave-one-out distances cost about as much as one distance. The interval is for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -89,25 +89,23 @@ class Deletions:
 
     def distances(self, chunks: Iterable[list[Array]]) -> Array:
         """(n,) distance without each group of rows (P, D), at least 2 rows being left; groups come in lists of bounded size."""
-        results: list[float] = []
+        results = [np.zeros(0)]
         for groups in chunks:
-            residuals = [rows - self.mean for rows in groups]
-            for z, trace_root in zip(residuals, self._trace_roots(residuals), strict=True):
-                left = self.n - len(z)
-                total = z.sum(axis=0)
-                moved = self.shift - total / left
-                scatter = self.scatter_trace - float((z * z).sum()) - float(total @ total) / left
-                results.append(float(moved @ moved) + scatter / (left - 1) - 2.0 * trace_root / float(np.sqrt(left - 1)))
-        return np.array(results) + self.reference_variance
+            for p, same in groupby(groups, key=len):
+                stacked = list(same)
+                size = max(1, _ELEMENTS // max(1, p * (p + 1) // 2 * max(len(self.squares), len(self._nodes[0]))))
+                results += [self._without(np.stack(stacked[i : i + size])) for i in range(0, len(stacked), size)]
+        return np.concatenate(results)
 
-    def _trace_roots(self, residuals: list[Array]) -> Iterator[float]:
-        """tr A'^(1/2) for each group."""
-        whole = float(np.sqrt(self.squares).sum())
-        for p, same in groupby(residuals, key=len):
-            stacked = list(same)
-            size = max(1, _ELEMENTS // max(1, p * (p + 1) // 2 * max(len(self.squares), len(self._nodes[0]))))
-            for start in range(0, len(stacked), size):
-                yield from whole + self._log_dets(np.stack(stacked[start : start + size])) @ self._nodes[1]
+    def _without(self, groups: Array) -> Array:
+        """(G,) distances without each of the groups (G, P, D)."""
+        z = groups - self.mean
+        left = self.n - z.shape[1]
+        total = z.sum(axis=1)
+        moved = self.shift - total / left
+        scatter = self.scatter_trace - (z * z).sum(axis=(1, 2)) - (total * total).sum(axis=1) / left
+        trace_root = np.sqrt(self.squares).sum() + self._log_dets(z) @ self._nodes[1]
+        return np.asarray((moved * moved).sum(axis=1) + self.reference_variance + scatter / (left - 1) - 2.0 * trace_root / np.sqrt(left - 1))
 
     @cached_property
     def _nodes(self) -> tuple[Array, Array]:
@@ -141,4 +139,4 @@ class Deletions:
             determinants = matrices[..., 0, 0] * matrices[..., 1, 1] - matrices[..., 0, 1] ** 2
             return np.asarray(np.log(np.maximum(determinants, floor**2)))
         sign, log_det = np.linalg.slogdet(matrices)
-        return np.where(sign > 0, np.maximum(log_det, p * np.log(floor)), p * np.log(floor))
+        return np.asarray(np.where(sign > 0, np.maximum(log_det, p * np.log(floor)), p * np.log(floor)))

@@ -92,7 +92,7 @@ def sample_pairs(clip_ids: Sequence[str], most: int) -> npt.NDArray[np.int64]:
 def pair_effects(value: float, leave_one_out: Array, pairs: npt.NDArray[np.int64], leave_pair_out: Array) -> Array:
     """(M,) n theta - (n-1) (theta_-i + theta_-j) + (n-2) theta_-ij: what clips i and j do together, beyond each alone."""
     n = len(leave_one_out)
-    return n * value - (n - 1) * leave_one_out[pairs].sum(axis=1) + (n - 2) * leave_pair_out
+    return np.asarray(n * value - (n - 1) * leave_one_out[pairs].sum(axis=1) + (n - 2) * leave_pair_out)
 
 
 def _hashed_order(clip_ids: Sequence[str], name: str) -> list[int]:

@@ -1,0 +1,62 @@
+"""What an evaluation will compute, settled before anything is embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tta_bench.config import EvaluateConfig
+from tta_bench.data.manifest import ClipFile
+from tta_bench.embedders.protocol import Embedder
+from tta_bench.errors import ConfigError, InputError
+from tta_bench.metrics.suite import METRICS, MetricSpec
+
+SOURCE_WORDS = {"logits": "class logits", "joint": "a joint text-audio space", "embeddings": "embeddings"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """pairs: (metric, embedder) that the embedders can serve. named: whether the user named the metrics. notes: what is left out and why."""
+
+    pairs: list[tuple[MetricSpec, Embedder]]
+    named: bool
+    notes: list[str]
+
+
+def make_plan(config: EvaluateConfig, embedders: Sequence[Embedder], has_captions: bool) -> Plan:
+    """Metrics by embedder. A metric asked for by name that no embedder can serve is an error; of the default set it becomes a note."""
+    unknown = [name for name in config.metric if name not in METRICS]
+    if unknown:
+        raise ConfigError(f"--metric {unknown[0]}: unknown metric; known: {', '.join(METRICS)}")
+    specs = [METRICS[name] for name in dict.fromkeys(config.metric)] or [spec for spec in METRICS.values() if spec.default]
+    notes, pairs = [], []
+    for spec in specs:
+        if spec.against == "captions" and not has_captions:
+            if config.metric:
+                raise InputError(f"--metric {spec.name} compares with captions; give them with --captions CSV")
+            continue
+        able = [embedder for embedder in embedders if spec.source in embedder.provides]
+        if not able:
+            reason = f"{spec.name} needs an embedder with {SOURCE_WORDS[spec.source]}, and {_names(embedders)} has none"
+            if config.metric:
+                raise InputError(f"--metric {reason}; add one with --embedder")
+            notes.append(f"not computed: {reason}")
+        pairs += [(spec, embedder) for embedder in able]
+    return Plan(pairs, bool(config.metric), notes)
+
+
+def _names(embedders: Sequence[Embedder]) -> str:
+    return " + ".join(embedder.name for embedder in embedders)
+
+
+def check_partners(plan: Plan, generated: Sequence[ClipFile], reference: Sequence[ClipFile]) -> None:
+    """Raises InputError where sets share some clip ids but not all, and a paired metric is wanted; or share none and it is asked for by name."""
+    paired = [spec.name for spec, _ in plan.pairs if spec.paired and spec.against == "reference"]
+    left, right = {clip.clip_id for clip in generated}, {clip.clip_id for clip in reference}
+    if not paired or left == right or (not left & right and not plan.named):
+        return
+    if not left & right:
+        raise InputError(f"--metric {paired[0]} compares pairs, and the two folders share no clip ids; name both files of a pair alike")
+    alone = sorted(left ^ right)
+    listed = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")
+    raise InputError(f"{paired[0]} compares pairs, and {len(alone)} clips have no partner: {listed}; add them, or name other metrics by --metric")
