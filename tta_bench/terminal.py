@@ -16,6 +16,7 @@ from tta_bench.harness.progress import Progress
 from tta_bench.records import Record
 
 _WIDTH_OF_A_FILE = 140
+_WIDTH_WITH_PROTOCOL = 96
 
 
 def console() -> Console:
@@ -45,7 +46,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     out = console()
     for name, scored in (("generated", evaluation.generated), ("reference", evaluation.reference)):
         _print_set(out, name, scored)
-    out.print(_table(evaluation.records))
+    out.print(_table(evaluation.records, out.width))
     for note in evaluation.notes:
         out.print(f"note: {note}", markup=False)
     for record in evaluation.records:
@@ -68,16 +69,21 @@ def _print_set(out: Console, name: str, scored: ScoredSet) -> None:
             out.print(f"    {error.kind}: {error.path}: {error.detail}", markup=False, soft_wrap=True)
 
 
-def _table(records: list[Record]) -> Table:
-    table = Table("metric", "embedder", "score", "± std. error", "95 % interval", "n", "n ref.", "better", "protocol", box=None, pad_edge=False)
-    for column in table.columns[2:7]:
+def _table(records: list[Record], width: int) -> Table:
+    """Arrows say which way is better; the protocol is dropped where the terminal is too narrow (it is in the records)."""
+    columns = ["metric", "embedder", "score", "± s.e.", "95 % interval", "n / ref."] + ["protocol"] * (width >= _WIDTH_WITH_PROTOCOL)
+    table = Table(*columns, box=None, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
+    for column in table.columns[2:6]:
         column.justify = "right"
     for record in records:
         error = "" if record.std_error is None else _number(record.std_error)
         interval = "" if record.ci_low is None or record.ci_high is None else f"{_number(record.ci_low)} to {_number(record.ci_high)}"
         score = Text(record.status, style="yellow") if record.value is None else Text(_number(record.value), style="bold")
-        n_reference = "" if record.n_reference is None else str(record.n_reference)
-        table.add_row(record.metric, record.embedder, score, error, interval, str(record.n), n_reference, record.direction, record.protocol)
+        name = f"{record.metric} {'↓' if record.direction == 'lower' else '↑'}"
+        counts = f"{record.n} / {'-' if record.n_reference is None else record.n_reference}"
+        table.add_row(*[name, record.embedder, score, error, interval, counts, record.protocol][: len(columns)])
     return table
 
 

@@ -109,7 +109,7 @@ class ClipRows:
         """(n,) rows of each clip."""
         return np.array([len(block) for _, block in self._sorted], dtype=np.int64)
 
-    def matrices(self, max_rows: int = 4096) -> Iterator[tuple[Array, npt.NDArray[np.int64]]]:
+    def matrices(self, max_rows: int = 1024) -> Iterator[tuple[Array, npt.NDArray[np.int64]]]:
         """Clips in order, about `max_rows` rows at a time: ((N, D) float64, rows of each clip in it). Bounded memory.
 
         Raises InputError naming the clip where a value is not finite.
@@ -125,7 +125,7 @@ class ClipRows:
         if held:
             yield _checked(held)
 
-    def chunks(self, max_rows: int = 4096) -> Iterator[list[Array]]:
+    def chunks(self, max_rows: int = 1024) -> Iterator[list[Array]]:
         """As `matrices`, cut into (P, D) for each clip."""
         for matrix, counts in self.matrices(max_rows):
             yield np.split(matrix, np.cumsum(counts)[:-1])
@@ -135,14 +135,20 @@ class ClipRows:
         for chunk in self.chunks():
             yield from chunk
 
+    def rows_of(self, index: int) -> Array:
+        """(P, D) float64 of the clip at one place of the order."""
+        return _checked(self._sorted[index : index + 1])[0]
+
     def matrix(self) -> Array:
         """(N, D) float64: all rows of all clips in order."""
         return _checked(self._sorted)[0] if self.blocks else np.zeros((0, 0))
 
     def pooled(self) -> ClipRows:
         """One row per clip: the mean over its rows (pooling "clip"). Clips with one row keep it exactly."""
-        means = [rows if len(rows) == 1 else rows.mean(axis=0, keepdims=True) for rows in self.rows_of_clips()]
-        return ClipRows.of(self.clip_ids, means)
+        means = np.empty((len(self), self.dim if self.blocks else 0))  # one block of memory
+        for mean, rows in zip(means, self.rows_of_clips(), strict=True):
+            mean[:] = rows[0] if len(rows) == 1 else rows.mean(axis=0)
+        return ClipRows.of(self.clip_ids, list(means))
 
     def select(self, clip_ids: Sequence[str]) -> ClipRows:
         """The named clips only, all of which must be there."""

@@ -18,6 +18,7 @@ from functools import cached_property
 from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import eigh, svd
 
 from tta_bench.metrics.clips import Array, ClipRows, TwoSampleMetric, need_clips, same_dim
@@ -49,7 +50,7 @@ class FrechetDistance(TwoSampleMetric):
 def frechet_score(reference: GaussianStats, generated: ClipRows) -> Score:
     """Frechet distance of generated clips to fixed reference statistics, with standard error, interval and influences.
 
-    No interval for fewer than 3 clips. The pair correction of `jackknife_score` is taken from 512 pairs of clips.
+    No interval for fewer than 3 clips. The pair correction of `jackknife_score` is taken from 128 to 512 pairs of clips, fewer where clips have many rows.
     """
     stats = GaussianStats.of_clips(generated)
     value = frechet_distance(reference, stats)
@@ -59,12 +60,16 @@ def frechet_score(reference: GaussianStats, generated: ClipRows) -> Score:
         return of_contributions(value, ids, np.full(len(ids), np.nan))
     deletions = Deletions(reference, stats)
     without = deletions.distances(generated.chunks())
-    pairs = sample_pairs(ids, _PAIRS)
+    pairs = sample_pairs(ids, max(_PAIRS // most_rows, _PAIRS // 4))
     if not len(pairs) or stats.n - 2 * most_rows < 2:
         return jackknife_score(value, ids, without)
-    rows = dict(zip(ids, generated.rows_of_clips(), strict=True))
-    groups = [np.concatenate([rows[ids[i]], rows[ids[j]]]) for i, j in pairs]
-    return jackknife_score(value, ids, without, pair_effects(value, without, pairs, deletions.distances([groups])))
+    without_pair = deletions.distances(_rows_of_pairs(generated, part) for part in np.array_split(pairs, -(-len(pairs) // 64)))
+    return jackknife_score(value, ids, without, pair_effects(value, without, pairs, without_pair))
+
+
+def _rows_of_pairs(clips: ClipRows, pairs: npt.NDArray[np.int64]) -> list[Array]:
+    """(P, D) of both clips of each pair (M, 2)."""
+    return [np.concatenate([clips.rows_of(int(i)), clips.rows_of(int(j))]) for i, j in pairs]
 
 
 class Deletions:

@@ -20,7 +20,7 @@ from tta_bench.metrics.clips import Array, ClipRows, TwoSampleMetric, as_matrix,
 from tta_bench.metrics.score import Score, jackknife_score, of_contributions, pair_effects, sample_pairs
 
 KAD_SCALE = 100.0
-_BLOCK = 1024
+_BLOCK = 256
 _DIRECT_PAIRS = 2_000_000
 _PAIRS = 4_096
 
@@ -111,7 +111,8 @@ class KernelDistance(TwoSampleMetric):
         same_dim(self.reference, self.generated)
         x, y = self.reference.matrix(), self.generated.matrix()
         centre = x.mean(axis=0)
-        x, y = x - centre, y - centre
+        x -= centre
+        y -= centre
         bandwidth = median_bandwidth(x) if self.bandwidth is None else self.bandwidth
         if not 0 < bandwidth < np.inf:
             raise InputError(f"a kernel bandwidth must be positive and finite, got {bandwidth}")

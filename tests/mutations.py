@@ -1,0 +1,81 @@
+"""Break the code in ways that have happened elsewhere, one at a time, and see that a test notices: `python tests/mutations.py [WORD]`.
+
+Works on a copy. Prints a line per mutation and exits with 1 if one survives.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+METRICS, DIFFUSION, HARNESS = "tests/unit/metrics", "tests/unit/diffusion", "tests/unit/harness"
+
+# what, file below tta_bench, its text, the mutant's text, tests that must fail
+MUTATIONS = [
+    ("n for n-1 in the covariance", "metrics/gaussian.py", "return self.scatter / (self.n - 1)", "return self.scatter / self.n", METRICS),
+    ("n for n-1 in the total variance", "metrics/gaussian.py", "return scatter / (self.n - 1)", "return scatter / self.n", METRICS),
+    ("n for n-1 in low-rank factors", "metrics/frechet.py", "np.sqrt(stats.n - 1)", "np.sqrt(stats.n)", METRICS),
+    ("the KL's arguments swapped", "metrics/divergence.py", "PROTOCOLS[self.protocol](reference, generated)", "PROTOCOLS[self.protocol](generated, reference)", METRICS),
+    ("KL pairs by position", "metrics/clips.py", "ordered = tuple(sorted(self.blocks, key=lambda block: block[0]))", "ordered = self.blocks", METRICS),
+    ("no exp in the inception score", "metrics/inception.py", "value = np.exp(negative_entropy.mean() - np.exp(log_mean) @ log_mean)", "value = negative_entropy.mean() - np.exp(log_mean) @ log_mean", METRICS),
+    ("the diagonal counted in KAD", "metrics/kernel.py", "_gaussian_sums(x, x, bandwidth).sum() - m", "_gaussian_sums(x, x, bandwidth).sum()", METRICS),
+    ("upper for lower median", "metrics/kernel.py", "(len(rows) * (len(rows) - 1) // 2 - 1) // 2", "(len(rows) * (len(rows) - 1) // 2) // 2", METRICS),
+    ("no pair correction", "metrics/score.py", "if pair_effects is not None and", "if False and pair_effects is not None and", METRICS),
+    ("Chan's cross term dropped", "metrics/gaussian.py", " + np.outer(delta, delta * (self.n * other.n / n))", "", METRICS),
+    ("one step too many in the grid", "diffusion/schedule.py", "torch.arange(steps, -1, -1, dtype=torch.float64) / steps", "torch.arange(steps, -1, -1, dtype=torch.float64) / (steps + 1)", DIFFUSION),
+    ("the student's grid starts at i/N", "diffusion/distill.py", "t = ((step.double() + 1.0) * self.ratio - teacher_step)", "t = (step.double() * self.ratio - teacher_step)", DIFFUSION),
+    ("t_mid and t_s swapped", "diffusion/distill.py", "v2 = teacher(z_mid.to(z), self._log_snr(step, 1).to(z))", "v2 = teacher(z_mid.to(z), self._log_snr(step, 2).to(z))", DIFFUSION),
+    ("the second step's v as target", "diffusion/distill.py", "return v_target(v1, v2, z, delta, delta)", "return v2", DIFFUSION),
+    ("the weight squared", "diffusion/distill.py", "return weight.to(error) * error", "return weight.to(error) ** 2 * error", DIFFUSION),
+    ("weights not divided by snr + 1", "diffusion/weighting.py", "return weight / (snr + 1.0)", "return weight", DIFFUSION),
+    ("no cap in BSA", "diffusion/weighting.py", "return snr.clamp(min=1.0, max=gamma)", "return snr.clamp(min=1.0)", DIFFUSION),
+    ("guidance off by one", "diffusion/guidance.py", "return v_null + guidance_scale * (v_cond - v_null)", "return v_cond + guidance_scale * (v_cond - v_null)", DIFFUSION),
+    ("Heun without its second evaluation", "diffusion/samplers.py", "z = z - 0.5 * delta * (v + v_after)", "z = z - delta * v", DIFFUSION),
+    ("a global random generator", "rng.py", "return np.random.Generator(np.random.PCG64(stream_seed(seed, *names)))", "return np.random.Generator(np.random.PCG64(np.random.randint(2**31)))", "tests/unit/test_files_and_rng.py"),
+    ("padding averaged in (mel)", "embedders/mel.py", "self.front_end(samples[:length])", "self.front_end(samples)", "tests/unit/embedders/test_mel.py"),
+    ("padding averaged in (yamnet)", "embedders/yamnet.py", "row[:length] = samples[:length]", "row[: min(len(row), len(samples))] = samples[: len(row)]", "tests/unit/embedders/test_yamnet.py"),
+    ("NaN in a record", "records.py", "all(number is None or math.isfinite(number) for number in numbers)", "True", "tests/unit/test_records.py"),
+    ("NaN out of a metric", "metrics/suite.py", 'if not -float("inf") < score.value < float("inf"):', "if False:", METRICS),
+    ("an unknown configuration key accepted", "config.py", 'extra="forbid", frozen=True', 'extra="ignore", frozen=True', "tests/unit/test_config.py"),
+    ("cache keyed by name", "harness/features.py", "sha256 = hashlib.sha256(data).hexdigest()", "sha256 = hashlib.sha256(clip.clip_id.encode()).hexdigest()", HARNESS),
+    ("decimation without a filter", "audio.py", 'np.asarray(soxr.resample(mono, from_hz, to_hz, quality="VHQ"), dtype=np.float32)', "mono[np.arange(0, len(mono), from_hz / to_hz).astype(int)]", "tests/unit/test_audio.py"),
+    ("a cut-off file scored", "audio.py", "if missing or len(frames) < declared:", "if False:", "tests/unit/test_audio.py"),
+    ("mel triangles linear in Hz", "spectrum.py", "mels = hz_to_mel_htk(np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft)[:, None]", "mels = (np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft)[:, None] * 2.4", "tests/unit/test_spectrum.py"),
+]  # fmt: skip
+
+
+def _killed(tree: Path, file: str, text: str, mutant: str, tests: str) -> bool:
+    path = tree / "tta_bench" / file
+    original = path.read_text()
+    if original.count(text) != 1:
+        raise SystemExit(f"{file}: {original.count(text)} places for {text!r}; keep the list in step with the code")
+    path.write_text(original.replace(text, mutant))
+    try:
+        command = [sys.executable, "-m", "pytest", "-x", tests, "--ignore", f"{METRICS}/test_coverage.py"]
+        return subprocess.run(command, cwd=tree, capture_output=True).returncode == 1
+    finally:
+        path.write_text(original)
+
+
+def main(word: str = "") -> int:
+    """Number of survivors."""
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "project"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "runs", "*.egg-info"))
+        if (ROOT.parent / "shared").is_dir():
+            (Path(folder) / "shared").symlink_to(ROOT.parent / "shared")
+        for what, file, text, mutant, tests in MUTATIONS:
+            if word in what:
+                killed = _killed(tree, file, text, mutant, tests)
+                survivors += not killed
+                print(f"{'caught  ' if killed else 'SURVIVED'}  {what}  ({file})", flush=True)
+    return survivors
+
+
+if __name__ == "__main__":
+    raise SystemExit(min(1, main(*sys.argv[1:])))
