@@ -50,7 +50,7 @@ class FrechetDistance(TwoSampleMetric):
 def frechet_score(reference: GaussianStats, generated: ClipRows) -> Score:
     """Frechet distance of generated clips to fixed reference statistics, with standard error, interval and influences.
 
-    No interval for fewer than 3 clips. The pair correction of `jackknife_score` is taken from 128 to 512 pairs of clips, fewer where clips have many rows.
+    No interval for fewer than 3 clips. The pair correction of `jackknife_score` is taken from 512 pairs of clips; 128, where clips have many rows.
     """
     stats = GaussianStats.of_clips(generated)
     value = frechet_distance(reference, stats)
