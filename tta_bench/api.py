@@ -29,7 +29,7 @@ def evaluate(
     none means every default one that the embedders can serve. options: captions, skip_bad, out, batch_size, device.
     Returns an `Evaluation`: `.records`, `.frame()`. Raises TtaBenchError for input that cannot be scored.
     """
-    names = tuple(item if isinstance(item, str) else item.name for item in embedders)
+    names = tuple(item if isinstance(item, str) else str(getattr(item, "name", item)) for item in embedders)
     values = {"generated": generated, "reference": reference, "embedder": names, "metric": tuple(metrics), **options}
     settings = parse_settings(EvaluateConfig, values, "evaluate")
     loaded = [load_embedder(item, settings.device) if isinstance(item, str) else item for item in embedders]

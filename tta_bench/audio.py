@@ -18,11 +18,16 @@ import soxr
 
 from tta_bench.errors import AudioError, InputError
 from tta_bench.files import atomic_write
+from tta_bench.mpeg import scan_mp3, with_frame_count
 
 AUDIO_VERSION = 1  # part of every feature's key: raise it when decoding or resampling changes samples
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 SILENCE = 1e-4  # -80 dB of full scale: what a decoder makes of digital silence stays below
 _UNKNOWN_SIZE = 0x7FFFF000  # what programs write into a WAV header when they stream
+_MP3_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+_CONTAINERS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
+_UNKNOWN_FRAMES = 2**62
+_MOST_SAMPLES_PER_BYTE = 16_384  # what FLAC makes of digital silence; anything above is a damaged header
 
 Samples = npt.NDArray[np.float32]
 
@@ -65,16 +70,12 @@ def decode(data: bytes, path: Path) -> Audio:
         raise AudioError("empty", path, "is an empty file (0 bytes)")
     if _wav_channels(data) == 0:
         raise AudioError("zero_channels", path, "declares zero channels")
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            declared, rate = file.frames, file.samplerate
-            frames = file.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
-        raise AudioError("corrupt", path, f"cannot be decoded ({_reason(error)})") from error
     missing = _missing_bytes(data)
-    if missing or len(frames) < declared:
-        lost = f"its last {missing} bytes are missing" if missing else f"{len(frames)} of {declared} frames could be read"
-        raise AudioError("truncated", path, f"is cut off ({lost})")
+    if missing:
+        raise AudioError("truncated", path, f"is cut off (at least {missing} bytes are missing at its end)")
+    if _is_chained(data):
+        raise AudioError("corrupt", path, "holds several streams one after the other, of which decoders read the first only")
+    frames, rate = _decode(_countable(data, path), path)
     if len(frames) == 0:
         raise AudioError("no_samples", path, "holds no samples")
     if not np.isfinite(frames).all():
@@ -84,36 +85,78 @@ def decode(data: bytes, path: Path) -> Audio:
     return Audio(np.ascontiguousarray(samples), rate, frames.shape[1])
 
 
+def _decode(data: bytes, path: Path) -> tuple[npt.NDArray[np.float32], int]:
+    """(T, channels) and the rate. Raises AudioError `corrupt` or `truncated`."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            declared, rate, container = file.frames, file.samplerate, file.format
+            if container not in _CONTAINERS:
+                raise AudioError("corrupt", path, f"is {container} inside, not WAV, FLAC, Ogg or MP3")
+            if declared >= _UNKNOWN_FRAMES:
+                raise AudioError("corrupt", path, "was streamed and does not say how long it is, which its decoder needs")
+            if declared * file.channels > _MOST_SAMPLES_PER_BYTE * len(data):
+                raise AudioError("corrupt", path, f"declares {declared} frames, which {len(data)} bytes cannot hold")
+            frames = file.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError) as error:
+        raise AudioError("corrupt", path, f"cannot be decoded ({_reason(error)})") from error
+    if len(frames) < declared:
+        raise AudioError("truncated", path, f"is cut off ({len(frames)} of {declared} frames could be read)")
+    return frames, rate
+
+
 def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).strip().rstrip(".").removeprefix("Error : ")
 
 
-def _wav_chunks(data: bytes) -> dict[bytes, tuple[int, int]]:
-    """First chunk of each name of a RIFF WAVE file: (offset of its content, declared size). Empty for other files."""
+def _countable(data: bytes, path: Path) -> bytes:
+    """The same audio, told its true length where decoders would guess it: MP3 without a Xing or Info header."""
+    stream = scan_mp3(data) if data[:4] not in (b"RIFF", b"RIFX", b"RF64", b"OggS", b"fLaC") else None
+    if stream is None:
+        return data
+    if stream.missing:
+        raise AudioError("truncated", path, f"is cut off ({stream.missing} bytes of its last frame are missing)")
+    rest = data[stream.end :].lstrip(b"\0")
+    if rest.startswith(b"ID3") or (stream.declared is None and rest and not rest.startswith(_MP3_TAGS)):
+        raise AudioError("corrupt", path, f"holds {len(rest)} bytes behind frame {stream.frames} that are not of its stream")
+    if stream.declared is None:
+        return with_frame_count(data, stream)
+    if stream.frames < stream.declared:
+        raise AudioError("truncated", path, f"is cut off ({stream.frames} of {stream.declared} frames are there)")
+    if stream.frames > stream.declared + 1:  # some encoders do not count the last one
+        raise AudioError("corrupt", path, f"holds {stream.frames} frames and declares {stream.declared}")
+    return data
+
+
+def _wav_chunks(data: bytes) -> tuple[str, dict[bytes, tuple[int, int]]]:
+    """Byte order, and the first chunk of each name of a RIFF, RIFX or RF64 file: (offset of its content, declared size)."""
+    order = {b"RIFF": "<", b"RF64": "<", b"RIFX": ">"}.get(data[:4], "")
     chunks: dict[bytes, tuple[int, int]] = {}
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        return chunks
+    if not order or data[8:12] != b"WAVE":
+        return "", chunks
     offset = 12
     while offset + 8 <= len(data):
-        name, size = struct.unpack_from("<4sI", data, offset)
+        name, size = struct.unpack_from(f"{order}4sI", data, offset)
+        if name == b"data" and b"ds64" in chunks and size == 0xFFFFFFFF and chunks[b"ds64"][0] + 16 <= len(data):
+            (size,) = struct.unpack_from("<Q", data, chunks[b"ds64"][0] + 8)
         chunks.setdefault(name, (offset + 8, size))
         offset += 8 + size + size % 2
-    return chunks
+    return order, chunks
 
 
 def _wav_channels(data: bytes) -> int | None:
-    offset, size = _wav_chunks(data).get(b"fmt ", (0, 0))
-    return int(struct.unpack_from("<H", data, offset + 2)[0]) if size >= 4 and offset + 4 <= len(data) else None
+    order, chunks = _wav_chunks(data)
+    offset, size = chunks.get(b"fmt ", (0, 0))
+    return int(struct.unpack_from(f"{order}H", data, offset + 2)[0]) if size >= 4 and offset + 4 <= len(data) else None
 
 
 def _missing_bytes(data: bytes) -> int:
     """How many bytes the container declares beyond the file's end, where decoders stop without a word; 0 if whole or unknown."""
-    if data[:4] == b"RIFF":
-        offset, size = _wav_chunks(data).get(b"data", (0, 0))
-        return max(0, offset + size - len(data)) if size < _UNKNOWN_SIZE else 0
     if data[:4] == b"OggS":
         return _missing_in_ogg(data)
-    return _missing_in_mp3(data)
+    _, chunks = _wav_chunks(data)
+    offset, size = chunks.get(b"data", (0, 0))
+    streamed = data[:4] != b"RF64" and size >= _UNKNOWN_SIZE
+    return 0 if streamed else max(0, int(offset + size - len(data)))
 
 
 def _missing_in_ogg(data: bytes) -> int:
@@ -126,17 +169,20 @@ def _missing_in_ogg(data: bytes) -> int:
     return max(0 if ends_stream else 1, int(missing))
 
 
-def _missing_in_mp3(data: bytes) -> int:
-    """Bytes missing by the count in a Xing or Info header, where the encoder wrote one."""
-    start = max(data.find(b"Xing", 0, 65_536), data.find(b"Info", 0, 65_536))
-    if start < 0 or start + 16 > len(data) or data[:4] in (b"fLaC", b"FORM"):
-        return 0
-    flags, first, second = struct.unpack_from(">III", data, start + 4)
-    frame_start = data.rfind(b"\xff", 0, start)
-    if flags & ~15 or not flags & 2 or frame_start < 0:
-        return 0
-    declared = second if flags & 1 else first
-    return max(0, int(declared) - (len(data) - frame_start))
+def _is_chained(data: bytes) -> bool:
+    """Whether a second stream follows: an Ogg page that begins one behind a page that ended one, or a second FLAC header."""
+    if data[:4] == b"fLaC":
+        return data.find(b"fLaC\0\0\0\x22", 4) > 0
+    if data[:4] != b"OggS":
+        return False
+    page, ended = 0, False
+    while page >= 0 and page + 6 <= len(data):
+        flags = data[page + 5]
+        if ended and flags & 2:
+            return True
+        ended = ended or bool(flags & 4)
+        page = data.find(b"OggS", page + 27)
+    return False
 
 
 def resample(samples: npt.NDArray[Any], from_hz: int, to_hz: int) -> Samples:

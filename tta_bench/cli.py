@@ -35,16 +35,21 @@ def options(version: Annotated[bool, typer.Option("--version", callback=_version
 
 @app.command()
 def evaluate(
-    generated: Annotated[Path | None, typer.Option(help="Folder of generated audio.")] = None,
-    reference: Annotated[Path | None, typer.Option(help="Folder of reference audio; files of a pair have the same name.")] = None,
-    captions: Annotated[Path | None, typer.Option(help="CSV with the columns caption and clip_id (or file).")] = None,
-    embedder: Annotated[list[str] | None, typer.Option(metavar="NAME[:PATH]", help="mel, or yamnet:FILE; may be repeated.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these metrics; may be repeated. Default: all that apply.")] = None,
-    skip_bad: Annotated[bool | None, typer.Option("--skip-bad", help="Leave out files that cannot be used; they are counted and listed.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/GENERATED-vs-REFERENCE.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with these options as keys; flags win.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clips per batch; changes no score.")] = None,
-    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Where embedders run.")] = None,
+    generated: Annotated[str | None, typer.Option(metavar="PATH", help="Folder of generated audio.")] = None,
+    reference: Annotated[str | None, typer.Option(metavar="PATH", help="Folder of reference audio; files of a pair have the same name.")] = None,
+    captions: Annotated[str | None, typer.Option(metavar="PATH", help="CSV with the columns caption and clip_id (or file).")] = None,
+    embedder: Annotated[list[str] | None, typer.Option(metavar="NAME[:PATH]", help="mel (default), or yamnet:FILE; may be repeated.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only these; may be repeated. Default: fad, kad, kl, is, clap where they apply."),
+    ] = None,
+    skip_bad: Annotated[
+        bool | None, typer.Option("--skip-bad/--no-skip-bad", help="Leave out files that cannot be used, counted and listed.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="Run folder. Default: runs/GENERATED-vs-REFERENCE.")] = None,
+    config: Annotated[str | None, typer.Option(metavar="PATH", help="TOML file with these options as keys; flags win.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips per batch, 16 by default; changes no score.")] = None,
+    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Where embedders run; cpu by default.")] = None,
 ) -> None:
     """Score finished audio of any origin: FAD, KAD, KL, IS, CLAP, each with an interval."""
     from tta_bench.config import EvaluateConfig, parse_settings, read_toml
@@ -53,8 +58,8 @@ def evaluate(
 
     flags = {"generated": generated, "reference": reference, "captions": captions, "embedder": embedder, "metric": metric,
              "skip_bad": skip_bad, "out": out, "batch_size": batch_size, "device": device}  # fmt: skip
-    values = (read_toml(config) if config else {}) | {key: value for key, value in flags.items() if value not in (None, [])}
-    settings = parse_settings(EvaluateConfig, values, str(config) if config else "command line")
+    values = (read_toml(Path(config)) if config else {}) | {key: value for key, value in flags.items() if value not in (None, [])}
+    settings = parse_settings(EvaluateConfig, values, config or "command line")
     with progress_bars() as progress:
         result = run(settings, progress=progress)
     print_evaluation(result)
@@ -76,8 +81,12 @@ def main() -> None:
             print(f"tta-bench: {message}; see tta-bench {_command(error)}--help", file=sys.stderr)
         raise SystemExit(2) from None
     except TtaBenchError as error:
-        print(f"tta-bench: {error}", file=sys.stderr)
+        print(f"tta-bench: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except OSError as error:  # a full disk, a closed pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
+        print(f"tta-bench: {error.strerror or error}; make room or choose another place for the output", file=sys.stderr)
+        raise SystemExit(2) from None
     except (KeyboardInterrupt, typer.Abort):
         print("tta-bench: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

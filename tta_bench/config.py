@@ -6,9 +6,9 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tta_bench.errors import ConfigError
 from tta_bench.files import digest
@@ -31,16 +31,26 @@ class Settings(BaseModel):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
+def _path_text(value: Any) -> Any:
+    """An empty text would silently mean the working folder, as an unset shell variable does."""
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise ValueError("a path must not be empty")
+    return value
+
+
+PathText = Annotated[Path, BeforeValidator(_path_text)]
+
+
 class EvaluateConfig(Settings):
     """What `tta-bench evaluate` scores; the keys of its configuration file and of its flags."""
 
-    generated: Path
-    reference: Path
-    captions: Path | None = None
+    generated: PathText
+    reference: PathText
+    captions: PathText | None = None
     embedder: tuple[str, ...] = Field(("mel",), min_length=1)
     metric: tuple[str, ...] = ()
     skip_bad: bool = False
-    out: Path | None = None
+    out: PathText | None = None
     batch_size: int = Field(16, ge=1, le=4096)
     device: Literal["cpu", "cuda"] = "cpu"
 
@@ -61,7 +71,7 @@ def parse_settings(model: type[S], values: Mapping[str, Any], source: str) -> S:
             raise ConfigError(f"{source}: unknown key {key!r}; {hint}known keys: {', '.join(model.model_fields)}") from error
         if first["type"] == "missing":
             raise ConfigError(f"{source}: {key} is not given; set it in the file or as --{key.replace('_', '-')}") from error
-        raise ConfigError(f"{source}: {key} = {first['input']!r} is not allowed: {_lower(first['msg'])}") from error
+        raise ConfigError(f"{source}: {key} = {first['input']!r} is not allowed: {_lower(first['msg'].removeprefix('Value error, '))}") from error
 
 
 def _lower(message: str) -> str:
@@ -74,5 +84,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path after --config") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid TOML ({error}); correct it") from error

@@ -135,7 +135,7 @@ def read_records(path: Path) -> list[Record]:
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
         try:
             records.append(Record.model_validate(json.loads(line)))
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {number}: is not a record ({_first_reason(error)}); restore the file or choose another run") from error
     return records
 

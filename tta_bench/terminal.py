@@ -11,7 +11,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from tta_bench.harness.evaluate import MOSTLY_SILENT, Evaluation, ScoredSet
+from tta_bench.harness.evaluate import MOSTLY_SILENT, TOO_LOUD, Evaluation, ScoredSet
 from tta_bench.harness.progress import Progress
 from tta_bench.records import Record
 
@@ -52,8 +52,25 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for record in evaluation.records:
         if record.status != "ok":
             out.print(f"{record.metric} ({record.embedder}): {record.status}: {record.message}", markup=False)
+    for note in _interval_notes(evaluation.records):
+        out.print(f"note: {note}", markup=False)
     reused = f" ({evaluation.reused} of {len(evaluation.records)} scores were there already)" if evaluation.reused else ""
     out.print(f"records: {evaluation.run / 'records.jsonl'}{reused}", markup=False, soft_wrap=True)
+
+
+def _interval_notes(records: list[Record]) -> Iterator[str]:
+    """What to make of intervals that are missing or reach where the score cannot."""
+    done = [record for record in records if record.status == "ok"]
+    absent = ", ".join(f"{record.metric} ({record.embedder})" for record in done if record.ci_low is None)
+    if absent:
+        yield f"no interval for {absent}: too few clips to estimate one"
+    beyond = [f"{r.metric} ({r.embedder})" for r in done if (r.ci_low is not None and r.ci_low < 0 and r.unit == "nat") or _is_fad(r)]
+    if beyond:
+        yield f"the interval of {', '.join(beyond)} reaches below 0: a sign of too few or of very uneven clips"
+
+
+def _is_fad(record: Record) -> bool:
+    return record.protocol.startswith("frechet_") and record.ci_low is not None and record.ci_low < 0
 
 
 def _print_set(out: Console, name: str, scored: ScoredSet) -> None:
@@ -62,6 +79,8 @@ def _print_set(out: Console, name: str, scored: ScoredSet) -> None:
     silent = scored.mostly_silent
     if silent:
         line += f"; {len(silent)} more than {MOSTLY_SILENT:.0%} silent (listed in clips.json)"
+    if scored.too_loud:
+        line += f"; {len(scored.too_loud)} beyond {TOO_LOUD:g} x full scale, e.g. {scored.too_loud[0]}: were they scaled to [-1, 1]?"
     out.print(line, markup=False, soft_wrap=True)
     if scored.embedded.excluded:
         out.print(f"  left out: {len(scored.embedded.excluded)}", markup=False)
@@ -88,4 +107,4 @@ def _table(records: list[Record], width: int) -> Table:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+    return f"{value:,.1f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"

@@ -36,11 +36,11 @@ def _read(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    if not path.exists():
-        raise WeightsError(f"{path}: does not exist; check the path after the colon")
-    if path.is_dir():
-        raise WeightsError(f"{path}: is a folder; name the .safetensors file in it")
     try:
+        if not path.exists():
+            raise WeightsError(f"{path}: does not exist; check the path after the colon")
+        if path.is_dir():
+            raise WeightsError(f"{path}: is a folder; name the .safetensors file in it")
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: is not a readable safetensors file ({error}); fetch or convert it again") from error

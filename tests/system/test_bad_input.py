@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import struct
 import sys
 from collections.abc import Callable
@@ -64,6 +65,7 @@ TABLE: dict[str, tuple[Callable[[Path], None], str, tuple[str, ...]]] = {
     # name: (what is wrong, arguments, what the sentence must hold)
     "no folders at all": (_nothing, "", ("generated is not given", "--generated")),
     "no reference": (_nothing, "--generated g", ("reference is not given", "--reference")),
+    "empty path": (_nothing, "--generated '' --reference r", ("generated = ''", "must not be empty")),
     "missing folder": (_nothing, "--generated nowhere --reference r", ("--generated nowhere", "does not exist", "check the path")),
     "file for a folder": (_put("f.wav", b""), "--generated g --reference f.wav", ("--reference f.wav", "is a file", "name the folder")),
     "folder without audio": (_put("empty/x.txt", b"x"), "--generated empty --reference r", ("empty", "holds no audio", "convert")),
@@ -96,6 +98,9 @@ TABLE: dict[str, tuple[Callable[[Path], None], str, tuple[str, ...]]] = {
     "captions not UTF-8": (_put("c.csv", b"\xff\xfe\x00"), CAPTIONS, ("c.csv", "not UTF-8", "save it")),
     "config missing": (_nothing, BASE + "--config no.toml", ("no.toml", "cannot be read", "--config")),
     "config no TOML": (_put("c.toml", b"a = = 1"), "--config c.toml", ("c.toml", "not valid TOML", "correct it")),
+    "weights below nobody's home": (_nothing, BASE + "--embedder yamnet:~nobody-at-all/w", ("~nobody-at-all", "write the path out")),
+    "path too long": (_nothing, "--reference r --generated " + "x" * 5_000, ("--generated", "cannot be listed", "check its path")),
+    "config too deep": (_put("c.toml", b"a = " + b"[" * 5_000), "--config c.toml", ("c.toml", "not valid TOML")),
     "config unknown key": (_put("c.toml", b"skipbad = true"), BASE + "--config c.toml", ("c.toml", "'skipbad'", "did you mean skip_bad")),
     "config bad value": (_put("c.toml", b"batch_size = -3"), BASE + "--config c.toml", ("c.toml", "batch_size = -3", "greater")),
     "unknown flag": (_nothing, BASE + "--skipbad", ("--skipbad", "--skip-bad")),
@@ -115,7 +120,7 @@ def test_exit_code_2_and_one_sentence(name: str, tmp_path: Path, monkeypatch: py
     prepare(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     monkeypatch.chdir(tmp_path)
-    command = ["evalute"] if arguments == "EVALUTE" else ["evaluate", *arguments.split()]
+    command = ["evalute"] if arguments == "EVALUTE" else ["evaluate", *shlex.split(arguments)]
     monkeypatch.setattr(sys, "argv", ["tta-bench", *command])
     with pytest.raises(SystemExit) as caught:
         cli.main()

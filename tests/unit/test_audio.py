@@ -10,6 +10,7 @@ import soundfile
 
 from tta_bench.audio import decode, quantise, read_audio, resample, silent_share, write_audio
 from tta_bench.errors import AUDIO_ERROR_KINDS, AudioError, InputError
+from tta_bench.mpeg import scan_mp3
 
 
 def _tone(hz: float, seconds: float = 1.0, rate: int = 16_000, level: float = 0.5) -> np.ndarray:
@@ -98,6 +99,76 @@ def test_a_cut_mp3_is_found_by_its_own_count() -> None:
     assert len(decode(data, Path("whole")).samples) >= 48_000
     with pytest.raises(AudioError, match="cut off"):
         decode(data[: len(data) // 2], Path("cut"))
+
+
+def _without_xing(data: bytes) -> bytes:
+    """The MP3 stream less the frame that tells its length."""
+    stream = scan_mp3(data)
+    assert stream is not None
+    assert stream.declared == stream.frames
+    first = data.index(data[stream.start : stream.start + 2], stream.start + 4)
+    while scan_mp3(data[first:]) is None:
+        first = data.index(data[stream.start : stream.start + 2], first + 1)
+    return data[first:]
+
+
+def _varying_mp3() -> bytes:
+    """Quiet, then noise: the first frames say little of the rest."""
+    rng = np.random.default_rng(0)
+    return _bytes(np.r_[1e-3 * rng.standard_normal(48_000), rng.uniform(-0.5, 0.5, 48_000)], "MP3", "MPEG_LAYER_III")
+
+
+def test_an_mp3_that_does_not_tell_its_length_is_read_whole() -> None:
+    bare = _without_xing(_varying_mp3())
+    assert scan_mp3(bare).declared is None  # type: ignore[union-attr]
+    assert len(decode(bare, Path("bare")).samples) == pytest.approx(96_000, abs=2_000)
+    tagged = b"ID3\x04\0\0\0\0\0\x0a" + b"x" * 10 + bare + b"TAG" + b"y" * 125
+    assert len(decode(tagged, Path("tagged")).samples) == pytest.approx(96_000, abs=2_000)
+
+
+def test_a_bare_mp3_cut_or_damaged_anywhere_is_found() -> None:
+    bare = _without_xing(_varying_mp3())
+    with pytest.raises(AudioError, match="of its last frame are missing"):
+        decode(bare[:-7], Path("cut"))
+    damaged = bytearray(bare)
+    stream = scan_mp3(bare)
+    assert stream is not None
+    place = bare.index(bare[stream.start : stream.start + 2], len(bare) // 2)
+    damaged[place : place + 4] = bytes(4)
+    with pytest.raises(AudioError, match=r"not of its stream|missing"):
+        decode(bytes(damaged), Path("damaged"))
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("OGG", "VORBIS"), ("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")])
+def test_several_streams_in_one_file_are_not_read_as_the_first(kind: str, subtype: str) -> None:
+    data = _bytes(np.random.default_rng(0).uniform(-0.5, 0.5, 48_000), kind, subtype)
+    with pytest.raises(AudioError) as caught:
+        decode(data + data, Path("twice"))
+    assert caught.value.kind == "corrupt"
+
+
+@pytest.mark.parametrize(("options", "magic"), [({"format": "RF64"}, b"RF64"), ({"format": "WAV", "endian": "BIG"}, b"RIFX")])
+def test_large_and_big_endian_wav_are_read_whole_or_found_cut(options: dict[str, str], magic: bytes) -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, _tone(440), 16_000, subtype="PCM_16", **options)
+    data = buffer.getvalue()
+    assert data[:4] == magic
+    assert len(decode(data, Path("whole")).samples) == 16_000
+    with pytest.raises(AudioError, match="cut off"):
+        decode(data[: len(data) // 2], Path("cut"))
+
+
+def test_another_container_under_a_known_name_is_an_error() -> None:
+    with pytest.raises(AudioError, match="is AIFF inside"):
+        decode(_bytes(_tone(440), "AIFF"), Path("a.wav"))
+
+
+def test_a_header_that_declares_what_cannot_be_is_an_error_not_a_huge_allocation() -> None:
+    data = bytearray(_bytes(_tone(440), "FLAC"))
+    data[21] |= 0x0F
+    data[22:26] = b"\xff" * 4
+    with pytest.raises(AudioError, match="cannot hold"):
+        decode(bytes(data), Path("huge"))
 
 
 def test_streamed_wav_headers_without_a_size_are_whole() -> None:

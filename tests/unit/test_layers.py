@@ -11,7 +11,7 @@ import tta_bench
 
 PACKAGE = Path(tta_bench.__file__).parent
 LAYERS = {
-    **dict.fromkeys(("errors", "files", "rng", "records", "config", "audio", "spectrum", "weights"), 0),
+    **dict.fromkeys(("errors", "files", "rng", "records", "config", "audio", "mpeg", "spectrum", "weights"), 0),
     **dict.fromkeys(("data", "diffusion", "models", "embedders", "metrics"), 1),
     "systems": 2,
     "harness": 3,

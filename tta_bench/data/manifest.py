@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tta_bench.errors import InputError
 
@@ -26,16 +27,18 @@ def scan_folder(folder: Path, what: str, suffixes: Sequence[str]) -> list[ClipFi
     what: how messages call the folder ("--generated"). Raises InputError where it is missing, not a folder, unreadable, without audio,
     or where two files have the same clip id.
     """
-    if not folder.exists():
-        raise InputError(f"{what} {folder}: does not exist; check the path")
-    if not folder.is_dir():
-        raise InputError(f"{what} {folder}: is a file; name the folder that holds the audio")
     try:
-        found = [path for path in folder.rglob("*") if path.suffix.lower() in suffixes and _visible(path.relative_to(folder))]
-        files = [path for path in found if path.is_file()]
+        if not folder.exists():
+            raise InputError(f"{what} {folder}: does not exist; check the path")
+        if not folder.is_dir():
+            raise InputError(f"{what} {folder}: is a file; name the folder that holds the audio")
+        files = [path for path in _walk(folder) if path.suffix.lower() in suffixes and path.is_file()]
         next(folder.iterdir(), None)
     except OSError as error:
-        raise InputError(f"{what} {folder}: cannot be listed ({error.strerror}); check its permissions") from error
+        raise InputError(f"{what} {folder}: cannot be listed ({error.strerror}); check its path and permissions") from error
+    odd = next((path for path in files if not _is_text(path)), None)
+    if odd is not None:
+        raise InputError(f"{what} {folder}: the name of {os.fsencode(odd)!r} is not UTF-8; rename the file")
     if not files:
         raise InputError(f"{what} {folder}: holds no audio ({', '.join(suffixes)}); check the path or convert the files")
     clips = sorted((ClipFile(path.relative_to(folder).with_suffix("").as_posix(), path) for path in files), key=lambda clip: clip.clip_id)
@@ -46,8 +49,23 @@ def scan_folder(folder: Path, what: str, suffixes: Sequence[str]) -> list[ClipFi
     return clips
 
 
-def _visible(path: Path) -> bool:
-    return not any(part.startswith(".") for part in path.parts)
+def _walk(folder: Path) -> Iterator[Path]:
+    """Visible files below a folder; links to folders are followed, each real folder once."""
+    seen: set[str] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen:
+            yield from (Path(root) / name for name in files if not name.startswith("."))
+        seen.add(real)
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_captions(path: Path, clip_ids: Sequence[str]) -> dict[str, str]:
@@ -93,4 +111,6 @@ def _caption_rows(path: Path) -> list[tuple[int, str, str]]:
 
 
 def _clip_id(value: str, key: str) -> str:
-    return PurePosixPath(value).with_suffix("").as_posix() if key == "file" and value else value
+    name = value.rsplit("/", 1)[-1]
+    suffix = name.rfind(".")
+    return value[: suffix - len(name)] if key == "file" and suffix > 0 else value

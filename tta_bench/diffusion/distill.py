@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tta_bench.diffusion.samplers import Network, ddim_step
-from tta_bench.diffusion.schedule import CosineSchedule, log_snr_of_phi, steps_ratio
+from tta_bench.diffusion.schedule import CosineSchedule, log_snr_of_phi, steps_ratio, wide
 
 
 def v_target(v1: Tensor, v2: Tensor, z: Tensor, d1: float, d2: float) -> Tensor:
@@ -22,7 +22,7 @@ def v_target(v1: Tensor, v2: Tensor, z: Tensor, d1: float, d2: float) -> Tensor:
     (sin d1 cos d2 v1 + sin d2 v2 - sin d1 sin d2 z) / sin(d1 + d2): the two rotations written out and solved for v (derived here).
     Free of cancellation, so float16 network outputs keep their accuracy; no special case at the last step. float32 or wider out.
     """
-    v1, v2, z = _wide(v1), _wide(v2), _wide(z)
+    v1, v2, z = wide(v1), wide(v2), wide(z)
     sin1, sin2 = math.sin(d1), math.sin(d2)
     total = math.sin(d1 + d2)
     return sin1 * math.cos(d2) / total * v1 + sin2 / total * v2 - sin1 * sin2 / total * z
@@ -60,6 +60,7 @@ class Stage:
         """(N,) float64: the noise level at which student step i starts; the grid that weights are normalised over."""
         return self.schedule.log_snr((torch.arange(self.student_steps) + 1.0).double() / self.student_steps)
 
+    @torch.no_grad()
     def target(self, teacher: Network, z: Tensor, step: Tensor) -> Tensor:
         """v-target (B, ...), float32 or wider, for student steps `step` (B,) int64 in 0..N-1 from z (B, ...) at t = (step + 1)/N.
 
@@ -67,18 +68,17 @@ class Stage:
         """
         delta = self.schedule.span / self.teacher_steps  # equal angles, in float64: never recovered from alpha and sigma
         if self.ratio == 1:
-            return _wide(teacher(z, self._log_snr(step, 0).to(z)))
+            return wide(teacher(z, self._log_snr(step, 0).to(wide(z))))
         if self.ratio == 2:
-            v1 = teacher(z, self._log_snr(step, 0).to(z))
-            z_mid = ddim_step(_wide(z), _wide(v1), delta)
-            v2 = teacher(z_mid.to(z), self._log_snr(step, 1).to(z))
+            v1 = teacher(z, self._log_snr(step, 0).to(wide(z)))
+            z_mid = ddim_step(wide(z), wide(v1), delta)
+            v2 = teacher(z_mid.to(z), self._log_snr(step, 1).to(wide(z)))
             return v_target(v1, v2, z, delta, delta)
         landing = z.double()
         for j in range(self.ratio):
-            v = teacher(landing.to(z), self._log_snr(step, j).to(z))
+            v = teacher(landing.to(z), self._log_snr(step, j).to(wide(z)))
             landing = ddim_step(landing, v.double(), delta)
-        wide = _wide(z).dtype
-        return v_target_from_landing(z, landing, delta * self.ratio).to(wide)
+        return v_target_from_landing(z, landing, delta * self.ratio).to(wide(z).dtype)
 
     def _log_snr(self, step: Tensor, teacher_step: int) -> Tensor:
         """(B,) float64 noise level after `teacher_step` teacher steps from the start of each student step."""
@@ -87,10 +87,11 @@ class Stage:
 
 
 def weighted_v_loss(v: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """(B,) weight_i x mean over dimensions of (v - target)^2; v, target (B, ...), weight (B,) in v-space. The weight is outside the square."""
-    error = (_wide(v) - _wide(target)).flatten(1).square().mean(dim=1)
+    """(B,) weight_i x mean over dimensions of (v - target)^2; v, target (B, ...), weight (B,) in v-space, outside the square.
+
+    Raises ValueError where the shapes differ: they would broadcast to something else.
+    """
+    if v.shape != target.shape or weight.shape != v.shape[:1]:
+        raise ValueError(f"v {tuple(v.shape)} and target {tuple(target.shape)} must be alike, weight {tuple(weight.shape)} one per item")
+    error = (wide(v) - wide(target)).flatten(1).square().mean(dim=1)
     return weight.to(error) * error
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -60,8 +60,14 @@ def phi_of_log_snr(log_snr: Tensor) -> Tensor:
 
 
 def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """(alpha, sigma) with alpha^2 + sigma^2 = 1, in log_snr's dtype."""
+    """(alpha, sigma) with alpha^2 + sigma^2 = 1; float32 or wider, because both ends vanish in float16."""
+    log_snr = wide(log_snr)
     return torch.sqrt(torch.sigmoid(log_snr)), torch.sqrt(torch.sigmoid(-log_snr))
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or as it is if it is float64: what states, angles and targets are kept in, whatever a network takes."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def scaled_linear_log_snr(beta_start: float, beta_end: float, train_steps: int = 1000) -> Tensor:

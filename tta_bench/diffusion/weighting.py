@@ -2,7 +2,7 @@
 
 ||eps - eps^||^2 = snr ||x - x^||^2 and ||v - v^||^2 = (snr + 1) ||x - x^||^2, so the same weighting of a loss in another space
 is w / snr or w / (snr + 1). Every weight is finite for every finite snr >= 0. snr is that of latents with standard deviation 1;
-else multiply it by sigma_data^2 first.
+for others, w takes snr * sigma_data^2 (and the conversion to another space does not).
 
 `bsa` is a reconstruction: the abstract of Liu, Cao & Zhou 2023 (arXiv 2312.15628) says that earlier weightings are unbalanced at
 high and at low noise and that theirs balances both; truncated SNR lifts the low-SNR end, Min-SNR caps the other, this does both.
@@ -95,19 +95,23 @@ def in_v_space(weight: Tensor, snr: Tensor) -> Tensor:
     return weight / (snr + 1.0)
 
 
-def v_weights(name: str, log_snr: Tensor, gamma: float | None = None) -> Tensor:
+def v_weights(name: str, log_snr: Tensor, gamma: float | None = None, sigma_data: float = 1.0) -> Tensor:
     """v-space weights of weighting `name` over a grid of noise levels, divided by their mean over that grid.
 
     log_snr: the noise levels that a training stage draws from, uniformly (the student's grid, or a fine grid of t in (0, 1)).
     Unit mean in the space of the network's own output takes the scale of the loss out of the comparison of weightings;
-    gradient clipping would otherwise see it. gamma: None takes the weighting's own default. Raises ConfigError for an unknown name.
+    gradient clipping would otherwise see it. gamma: None takes the weighting's own default. sigma_data: standard deviation of the
+    latents. Where the only noise level weighs nothing (snr = 0, N = 1) the weight is 1, as for all weightings.
+    Raises ConfigError for an unknown name.
     """
     if name not in WEIGHTINGS:
         raise ConfigError(f"unknown weighting {name!r}; known: {', '.join(WEIGHTINGS)}")
     snr = torch.exp(log_snr.double())
-    weight = WEIGHTINGS[name](snr) if gamma is None else WEIGHTINGS[name](snr, gamma=gamma)
+    scaled = snr * sigma_data**2
+    weight = WEIGHTINGS[name](scaled) if gamma is None else WEIGHTINGS[name](scaled, gamma=gamma)
     weight = in_v_space(weight, snr)
-    return weight / weight.mean()
+    mean = weight.mean()
+    return weight / mean if mean > 0 else torch.ones_like(weight)
 
 
 WEIGHTINGS: dict[str, Weighting] = {

@@ -24,7 +24,14 @@ def load_embedder(spec: str, device: str = "cpu") -> Embedder:
         raise InputError(f"--embedder {spec}: needs its weights file; write --embedder {name}:PATH")
     if colon and not takes_path:
         raise InputError(f"--embedder {spec}: {name} takes no file; write --embedder {name}")
-    return build(Path(path).expanduser(), device)
+    return build(_expanded(path), device)
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: {error}; write the path out") from error
 
 
 def _need_cuda() -> None:

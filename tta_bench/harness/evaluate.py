@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from tta_bench.audio import AUDIO_SUFFIXES
-from tta_bench.config import EvaluateConfig
+from tta_bench.config import EvaluateConfig, read_toml
 from tta_bench.data.manifest import read_captions, scan_folder
 from tta_bench.embedders.load import load_embedder
 from tta_bench.embedders.protocol import Embedder
@@ -20,7 +23,7 @@ from tta_bench.errors import InputError, MetricError
 from tta_bench.files import atomic_write, digest, write_text
 from tta_bench.harness.environment import code_version, describe_environment
 from tta_bench.harness.features import EmbeddedSet, EmbedOptions, embed_clips
-from tta_bench.harness.plan import SOURCE_WORDS, Plan, check_partners, make_plan
+from tta_bench.harness.plan import SOURCE_WORDS, Plan, check_embedders, check_partners, make_plan
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.store import FeatureCache, FeatureSet, feature_key, pack
 from tta_bench.metrics.clips import ClipRows
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     import pandas
 
 MOSTLY_SILENT = 0.5
+TOO_LOUD = 1.5  # of full scale: decoders overshoot a little, unscaled integers a lot
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class ScoredSet:
         """Clips of which more than half is digital silence: valid audio, but embedders then hear mostly nothing."""
         return [clip.clip_id for clip in self.embedded.clips if clip.facts.silent_share > MOSTLY_SILENT]
 
+    @property
+    def too_loud(self) -> list[str]:
+        """Clips that far exceed full scale: embedders expect [-1, 1], and samples that were never scaled to it score anyhow."""
+        return [clip.clip_id for clip in self.embedded.clips if clip.facts.peak > TOO_LOUD]
+
     def sha256(self, clip_ids: Iterable[str]) -> str:
         """Fingerprint of the content of the named clips: ids and audio bytes."""
         hashes = {clip.clip_id: clip.audio_sha256 for clip in self.embedded.clips}
@@ -66,7 +75,7 @@ class ScoredSet:
         """JSON-able list of all clips, those left out with the reason."""
         clips = [{"clip_id": clip.clip_id, "audio_sha256": clip.audio_sha256, **asdict(clip.facts)} for clip in self.embedded.clips]
         excluded = [{"clip_id": clip_id, "kind": error.kind, "message": str(error)} for clip_id, error in self.embedded.excluded.items()]
-        return {"folder": str(self.folder), "clips": clips, "excluded": excluded, "mostly_silent": self.mostly_silent}
+        return {"folder": str(self.folder), "clips": clips, "excluded": excluded, "mostly_silent": self.mostly_silent, "too_loud": self.too_loud}
 
 
 @dataclass(frozen=True)
@@ -92,13 +101,13 @@ def evaluate(config: EvaluateConfig, embedders: Sequence[Embedder] | None = None
     The same call again computes only what is missing. Raises TtaBenchError for input that cannot be scored.
     """
     loaded = list(embedders) if embedders is not None else [load_embedder(spec, config.device) for spec in config.embedder]
-    _check_names(loaded)
+    check_embedders(loaded)
     generated_files = scan_folder(config.generated, "--generated", AUDIO_SUFFIXES)
     reference_files = scan_folder(config.reference, "--reference", AUDIO_SUFFIXES)
     captions = read_captions(config.captions, [clip.clip_id for clip in generated_files]) if config.captions else None
     plan = make_plan(config, loaded, captions is not None)
     check_partners(plan, generated_files, reference_files)
-    run = config.out or Path("runs") / f"{config.generated.resolve().name}-vs-{config.reference.resolve().name}"
+    run = config.out or _default_run(config)
     known = read_records(run / "records.jsonl")
 
     cache = FeatureCache(cache_folder())
@@ -115,11 +124,17 @@ def evaluate(config: EvaluateConfig, embedders: Sequence[Embedder] | None = None
     return scorer.run_plan(plan, known, progress)
 
 
-def _check_names(embedders: Sequence[Embedder]) -> None:
-    names = [embedder.name for embedder in embedders]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise InputError(f"--embedder {repeated[0]} is given twice; give each embedder once")
+def _default_run(config: EvaluateConfig) -> Path:
+    """runs/GENERATED-vs-REFERENCE, numbered where that one is of other folders of the same names."""
+    sides = [str(config.generated.resolve()), str(config.reference.resolve())]
+    name = "-vs-".join(Path(side).name for side in sides)
+    for number in count(1):
+        run = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        described = run / "config.toml"
+        there = read_toml(described) if described.exists() else {}
+        if not there or [str(Path(there.get(side, "")).resolve()) for side in ("generated", "reference")] == sides:
+            return run
+    raise AssertionError("unreachable")
 
 
 @dataclass(frozen=True)
@@ -164,13 +179,11 @@ class _Scorer:
             name = f"{spec.name}/{embedder.name}"
             there = by_key.get(blank.key)
             if there is not None and (there.status != "ok" or f"{name}/values" in values):
-                if plan.named and there.status != "ok":
-                    raise MetricError(there.status, there.message or there.status)
                 records.append(there)
                 continue
             if embedder.name not in features:
                 features[embedder.name] = (self._features(self.reference, embedder), self._features(self.generated, embedder))
-            record, score = self._score(spec, embedder, features[embedder.name], blank, plan.named)
+            record, score = self._score(spec, embedder, features[embedder.name], blank)
             records.append(record)
             new.append(record)
             if score is not None:
@@ -180,6 +193,9 @@ class _Scorer:
             with atomic_write(self.folder / "clips.npz") as file:
                 np.savez(file, **values)  # type: ignore[arg-type]
             append_records(self.run / "records.jsonl", new)
+        failed = next((record for record in records if record.status != "ok"), None)
+        if plan.named and failed is not None:  # after the others were saved
+            raise MetricError(failed.status, f"--metric {failed.metric}: {failed.message}")
         return Evaluation(records, self.run, self.generated, self.reference, plan.notes, len(records) - len(new))
 
     def _load_values(self) -> dict[str, npt.NDArray[Any]]:
@@ -187,9 +203,9 @@ class _Scorer:
         if not path.exists():
             return {}
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return dict(stored)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: cannot be read ({error}); delete it and run again") from error
 
     def _features(self, side: ScoredSet, embedder: Embedder) -> FeatureSet:
@@ -244,10 +260,8 @@ class _Scorer:
             created=now(),
         )
 
-    def _score(
-        self, spec: MetricSpec, embedder: Embedder, features: tuple[FeatureSet, FeatureSet], blank: Record, named: bool
-    ) -> tuple[Record, Score | None]:
-        """The record with its numbers, or, where the score cannot be computed and was not asked for by name, with the reason."""
+    def _score(self, spec: MetricSpec, embedder: Embedder, features: tuple[FeatureSet, FeatureSet], blank: Record) -> tuple[Record, Score | None]:
+        """The record with its numbers, or, where the score cannot be computed, with the reason."""
         used_reference, used = self._used(spec)
         try:
             if spec.paired and not used:
@@ -256,8 +270,6 @@ class _Scorer:
             reference = self._text(embedder, used) if spec.against == "captions" else _rows(features[0], spec).select(used_reference)
             score = spec.score(reference, generated)
         except MetricError as error:
-            if named:
-                raise
             return blank.model_copy(update={"status": error.status, "message": str(error)}), None
         numbers = {"value": score.value, "std_error": score.std_error, "ci_low": score.ci_low, "ci_high": score.ci_high}
         done = blank.model_dump(by_alias=True) | numbers | {"status": "ok", "details": dict(score.details), "n": score.n}

@@ -114,7 +114,7 @@ def _load(clip: ClipFile, embedders: Sequence[Embedder], cache: FeatureCache) ->
         if not missing and facts:
             return _Loaded(clip, sha256, facts, {})
         audio = decode(data, clip.path)
-        facts = ClipFacts(audio.duration_s, audio.sample_rate_hz, audio.channels, silent_share(audio.samples))
+        facts = ClipFacts(audio.duration_s, audio.sample_rate_hz, audio.channels, silent_share(audio.samples), float(np.abs(audio.samples).max()))
         return _Loaded(clip, sha256, facts, {embedder.name: _at_rate(audio, embedder, clip) for embedder in missing})
     except AudioError as error:
         return error
@@ -134,6 +134,7 @@ def _embed_missing(items: Sequence[_Loaded], embedder: Embedder, cache: FeatureC
     audio, lengths = pad_batch([item.audio[embedder.name] for item in items])
     features = embedder.embed(audio, lengths)
     _check(features, len(items), embedder)
+    _check_shapes(features, embedder)
     for i, item in enumerate(items):
         tensors: Tensors = {"embeddings": features.embeddings[i]}
         if features.logits is not None:
@@ -144,6 +145,11 @@ def _embed_missing(items: Sequence[_Loaded], embedder: Embedder, cache: FeatureC
             if not np.isfinite(values).all():
                 raise InputError(f"embedder {embedder.name} made NaN or infinity in the {name} of {item.clip.path}; check its weights")
         cache.add(embedder, item.sha256, tensors, item.facts)
+
+
+def _check_shapes(features: Features, embedder: Embedder) -> None:
+    if not all(isinstance(rows, np.ndarray) and rows.ndim == 2 and len(rows) for rows in features.embeddings):
+        raise InputError(f"embedder {embedder.name} must return embeddings as one array (P, D) with P >= 1 for each clip")
 
 
 def _check(features: Features, batch: int, embedder: Embedder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,23 @@ class Plan:
     pairs: list[tuple[MetricSpec, Embedder]]
     named: bool
     notes: list[str]
+
+
+def check_embedders(embedders: Sequence[Embedder]) -> None:
+    """Raises InputError for an object that is no embedder, or whose name or checksum cannot name its features on disk."""
+    for embedder in embedders:
+        if not isinstance(embedder, Embedder):
+            raise InputError(f"{embedder!r} is no embedder; see tta_bench.embedders.protocol.Embedder")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", embedder.name):
+            raise InputError(f"embedder name {embedder.name!r} must be letters, digits, '.', '_' and '-'")
+        if not isinstance(embedder.checksum, str) or not embedder.checksum:
+            raise InputError(f"embedder {embedder.name} must have a checksum, a text that changes whenever its output does")
+        if "embeddings" not in embedder.provides or not set(embedder.provides) <= set(SOURCE_WORDS):
+            raise InputError(f"embedder {embedder.name} provides {sorted(embedder.provides)}; known: {', '.join(SOURCE_WORDS)}, the last one always")
+    names = [embedder.name for embedder in embedders]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"--embedder {repeated[0]} is given twice; give each embedder once")
 
 
 def make_plan(config: EvaluateConfig, embedders: Sequence[Embedder], has_captions: bool) -> Plan:

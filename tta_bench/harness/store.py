@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ Tensors = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What is known of a clip's audio besides its features."""
+    """What is known of a clip's audio besides its features. peak: largest magnitude, 1 is full scale."""
 
     duration_s: float
     sample_rate_hz: int
     channels: int
     silent_share: float
+    peak: float
 
 
 def feature_key(embedder: Embedder) -> str:
@@ -54,10 +56,11 @@ class FeatureCache:
     def facts(self, embedder: Embedder, audio_sha256: str) -> ClipFacts | None:
         """Facts of a clip whose features are there and whole, else None."""
         try:
-            _, info = read_tensors(self.path(embedder, audio_sha256))
-            return ClipFacts(**json.loads(info["facts"]))
-        except (OSError, ValueError, KeyError, TypeError, struct.error):
+            tensors, info = read_tensors(self.path(embedder, audio_sha256))
+            facts = ClipFacts(**json.loads(info["facts"]))
+        except (OSError, ValueError, KeyError, TypeError):
             return None
+        return facts if set(tensors) == set(embedder.provides) else None
 
     def add(self, embedder: Embedder, audio_sha256: str, tensors: Tensors, facts: ClipFacts) -> None:
         """Store the features of one clip, atomically."""
@@ -71,8 +74,13 @@ def write_tensors(path: Path, parts: Sequence[Tensors] | Sequence[Path], info: M
         for name, tensor in _tensors(part).items():
             rows, *rest = tensor.shape
             known = shapes.setdefault(name, [0, *rest])
+            if known[1:] != rest:
+                raise InputError(f"{name} of one embedder have different lengths, {known[1:]} and {rest}; an embedder must give all clips the same")
             known[0] += rows
-    header: dict[str, Any] = {"__metadata__": dict(info)}
+    state = hashlib.sha256()
+    for data in _contents(parts, list(shapes)):
+        state.update(data)
+    header: dict[str, Any] = {"__metadata__": {**info, "content_sha256": state.hexdigest()}}
     offset = 0
     for name, shape in shapes.items():
         size = 4 * int(np.prod(shape))
@@ -82,9 +90,15 @@ def write_tensors(path: Path, parts: Sequence[Tensors] | Sequence[Path], info: M
     encoded += b" " * (-len(encoded) % 8)
     with atomic_write(path) as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for name in shapes:
-            for part in parts:
-                file.write(np.ascontiguousarray(_tensors(part)[name], dtype="<f4").tobytes())
+        for data in _contents(parts, list(shapes)):
+            file.write(data)
+
+
+def _contents(parts: Sequence[Tensors] | Sequence[Path], names: Sequence[str]) -> Iterator[bytes]:
+    """Bytes of all tensors in the order of the file, a part at a time."""
+    for name in names:
+        for part in parts:
+            yield np.ascontiguousarray(_tensors(part)[name], dtype="<f4").tobytes()
 
 
 def _tensors(part: Tensors | Path) -> Tensors:
@@ -92,21 +106,30 @@ def _tensors(part: Tensors | Path) -> Tensors:
 
 
 def read_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
-    """Memory-mapped float32 tensors and the metadata of a safetensors file. Raises OSError or ValueError where it is not whole.
+    """Memory-mapped float32 tensors and the metadata of a file that `write_tensors` wrote; OSError or ValueError where it is not whole.
 
-    numpy maps the file itself: the safetensors package copies every tensor into memory.
+    numpy maps the file itself: the safetensors package copies every tensor into memory. The content is checked against its SHA-256.
     """
+    try:
+        return _read_tensors(path)
+    except (KeyError, TypeError, AttributeError, IndexError, RecursionError, struct.error) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+
+
+def _read_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     mapped = np.memmap(path, dtype=np.uint8, mode="r")
     (length,) = struct.unpack("<Q", mapped[:8].tobytes())
     header = json.loads(mapped[8 : 8 + length].tobytes())
-    info = header.pop("__metadata__", {})
+    info = header.pop("__metadata__")
     content = mapped[8 + length :]
-    if len(content) != max((entry["data_offsets"][1] for entry in header.values()), default=0):
-        raise ValueError(f"{path} is cut off")
+    if hashlib.sha256(content.data).hexdigest() != info["content_sha256"]:
+        raise ValueError(f"{path} is damaged (its content has another checksum)")
     tensors = {}
     for name, entry in header.items():
         start, end = entry["data_offsets"]
         tensors[name] = content[start:end].view("<f4").reshape(entry["shape"])
+    if "embeddings" not in tensors:
+        raise ValueError(f"{path} is damaged (it holds no embeddings)")
     return tensors, info
 
 
@@ -129,7 +152,7 @@ def pack(path: Path, clip_ids: Sequence[str], entries: Sequence[Path], key: str)
     try:
         tensors, info = read_tensors(path)
         found = info.get("key") == key
-    except (OSError, ValueError, struct.error):
+    except (OSError, ValueError):
         found = False
     if not found:
         counts = [len(read_tensors(entry)[0]["embeddings"]) for entry in entries]

@@ -36,13 +36,18 @@ def as_matrix(rows: Any, what: str = "features") -> Array:
     return matrix
 
 
-def _checked(blocks: Sequence[tuple[str, npt.NDArray[Any]]]) -> tuple[Array, npt.NDArray[np.int64]]:
-    """All rows as float64, and the number of each clip's. Raises InputError naming the first clip with a value that is not finite."""
-    matrix = np.concatenate([block for _, block in blocks], dtype=np.float64, casting="unsafe")
+def _checked(blocks: Sequence[tuple[str, npt.NDArray[Any]]], pool: bool) -> tuple[Array, npt.NDArray[np.int64]]:
+    """All rows as float64, or their mean per clip, and the number of each clip's. Raises InputError naming a clip that is not finite."""
+    if pool:
+        matrix = np.empty((len(blocks), blocks[0][1].shape[1]))
+        for mean, (_, block) in zip(matrix, blocks, strict=True):
+            mean[:] = block[0] if len(block) == 1 else block.mean(axis=0, dtype=np.float64)
+    else:
+        matrix = np.concatenate([block for _, block in blocks], dtype=np.float64, casting="unsafe")
     if not np.isfinite(matrix).all():
         clip_id = next(clip_id for clip_id, block in blocks if not np.isfinite(block).all())
         raise InputError(f"features of clip {clip_id} hold NaN or infinity; check the embedder and the audio")
-    return matrix, np.array([len(block) for _, block in blocks], dtype=np.int64)
+    return matrix, np.array([1 if pool else len(block) for _, block in blocks], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,12 @@ class ClipRows:
     """Feature rows of clips, an accumulator: `empty`, `of`, `merge`; read sorted by clip id, so that order never matters.
 
     blocks: (clip_id, (P, D) array of any float dtype) per clip. Arrays may be views of memory-mapped files:
-    nothing is copied before it is read, and `chunks` reads a bounded number of rows at a time.
+    nothing is copied before it is read, and `chunks` reads a bounded number of rows at a time. pool: readers see one row per
+    clip, the mean of its rows (pooling "clip").
     """
 
     blocks: tuple[tuple[str, npt.NDArray[Any]], ...] = ()
+    pool: bool = False
 
     @classmethod
     def empty(cls) -> Self:
@@ -75,8 +82,10 @@ class ClipRows:
         return cls.of(ids, list(matrix))
 
     def merge(self, other: Self) -> Self:
-        """Clips of both. Associative; commutative because every reader sorts."""
-        return type(self)(self.blocks + other.blocks)
+        """Clips of both, which must be pooled alike. Associative; commutative because every reader sorts."""
+        if self.blocks and other.blocks and self.pool != other.pool:
+            raise InputError("clips with all their rows and pooled clips cannot be merged; pool both or neither")
+        return type(self)(self.blocks + other.blocks, self.pool or other.pool)
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -107,7 +116,7 @@ class ClipRows:
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """(n,) rows of each clip."""
-        return np.array([len(block) for _, block in self._sorted], dtype=np.int64)
+        return np.array([1 if self.pool else len(block) for _, block in self._sorted], dtype=np.int64)
 
     def matrices(self, max_rows: int = 1024) -> Iterator[tuple[Array, npt.NDArray[np.int64]]]:
         """Clips in order, about `max_rows` rows at a time: ((N, D) float64, rows of each clip in it). Bounded memory.
@@ -120,10 +129,10 @@ class ClipRows:
             held.append(block)
             held_rows += len(block[1])
             if held_rows >= max_rows:
-                yield _checked(held)
+                yield _checked(held, self.pool)
                 held, held_rows = [], 0
         if held:
-            yield _checked(held)
+            yield _checked(held, self.pool)
 
     def chunks(self, max_rows: int = 1024) -> Iterator[list[Array]]:
         """As `matrices`, cut into (P, D) for each clip."""
@@ -137,23 +146,20 @@ class ClipRows:
 
     def rows_of(self, index: int) -> Array:
         """(P, D) float64 of the clip at one place of the order."""
-        return _checked(self._sorted[index : index + 1])[0]
+        return _checked(self._sorted[index : index + 1], self.pool)[0]
 
     def matrix(self) -> Array:
         """(N, D) float64: all rows of all clips in order."""
-        return _checked(self._sorted)[0] if self.blocks else np.zeros((0, 0))
+        return _checked(self._sorted, self.pool)[0] if self.blocks else np.zeros((0, 0))
 
     def pooled(self) -> ClipRows:
-        """One row per clip: the mean over its rows (pooling "clip"). Clips with one row keep it exactly."""
-        means = np.empty((len(self), self.dim if self.blocks else 0))  # one block of memory
-        for mean, rows in zip(means, self.rows_of_clips(), strict=True):
-            mean[:] = rows[0] if len(rows) == 1 else rows.mean(axis=0)
-        return ClipRows.of(self.clip_ids, list(means))
+        """The same clips with one row each: the mean over its rows, taken when it is read. Clips with one row keep it exactly."""
+        return ClipRows(self.blocks, pool=True)
 
     def select(self, clip_ids: Sequence[str]) -> ClipRows:
         """The named clips only, all of which must be there."""
         blocks = dict(self._sorted)
-        return ClipRows(tuple((clip_id, blocks[clip_id]) for clip_id in clip_ids))
+        return ClipRows(tuple((clip_id, blocks[clip_id]) for clip_id in clip_ids), self.pool)
 
 
 def paired(reference: ClipRows, generated: ClipRows) -> tuple[tuple[str, ...], Array, Array]:

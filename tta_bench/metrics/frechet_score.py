@@ -7,7 +7,8 @@ a determinant of size p (derived here, from the integral of log(1 + a/s^2) over 
     tr A'^(1/2) - tr A^(1/2) = 1/pi * integral_0^inf log det(I - B (diag(lam) + s^2)^-1 B^T) ds,   B = (I + 11^T/(N-p))^(1/2) Z F_r^T W
 
 The trapezoidal rule in log s, exponentially accurate here, turns it into one matrix product for all clips and nodes: all n
-leave-one-out distances cost about as much as one distance. The interval is for the expected score at this n, the reference fixed.
+leave-one-out distances cost about as much as a few distances while clips have tens of rows. The interval is for the expected
+score at this n, the reference fixed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tta_bench.metrics.score import Score, jackknife_score, of_contributions, pa
 _EPS = float(np.finfo(np.float64).eps)
 _STEP, _TAIL = 0.35, 25.0  # error of the rule exp(-pi^2 / step) = 6e-13; exp(-tail) = 1.4e-11 of the range is cut off
 _PAIRS = 512
+_MANY_ROWS = 8
 _ELEMENTS = 2_000_000  # of the largest temporary array
 
 
@@ -50,7 +52,7 @@ class FrechetDistance(TwoSampleMetric):
 def frechet_score(reference: GaussianStats, generated: ClipRows) -> Score:
     """Frechet distance of generated clips to fixed reference statistics, with standard error, interval and influences.
 
-    No interval for fewer than 3 clips. The pair correction of `jackknife_score` is taken from 512 pairs of clips; 128, where clips have many rows.
+    No interval for fewer than 3 clips. The pair correction of `jackknife_score` is taken from 512 pairs of clips; 256, where clips have many rows.
     """
     stats = GaussianStats.of_clips(generated)
     value = frechet_distance(reference, stats)
@@ -60,7 +62,7 @@ def frechet_score(reference: GaussianStats, generated: ClipRows) -> Score:
         return of_contributions(value, ids, np.full(len(ids), np.nan))
     deletions = Deletions(reference, stats)
     without = deletions.distances(generated.chunks())
-    pairs = sample_pairs(ids, max(_PAIRS // most_rows, _PAIRS // 4))
+    pairs = sample_pairs(ids, max(_PAIRS // most_rows, _PAIRS // 2))
     if not len(pairs) or stats.n - 2 * most_rows < 2:
         return jackknife_score(value, ids, without)
     without_pair = deletions.distances(_rows_of_pairs(generated, part) for part in np.array_split(pairs, -(-len(pairs) // 64)))
@@ -109,7 +111,12 @@ class Deletions:
         total = z.sum(axis=1)
         moved = self.shift - total / left
         scatter = self.scatter_trace - (z * z).sum(axis=(1, 2)) - (total * total).sum(axis=1) / left
-        trace_root = np.sqrt(self.squares).sum() + self._log_dets(z) @ self._nodes[1]
+        b = z @ self.projection
+        b = b + (np.sqrt(1.0 + z.shape[1] / left) - 1.0) * b.mean(axis=1, keepdims=True)  # (I + 11^T/(n-p))^(1/2)
+        if z.shape[1] > _MANY_ROWS and 9 * z.shape[1] > len(self.squares):
+            trace_root = np.array([self._trace_root(rows) for rows in b])  # a determinant of size p costs more than eigenvalues
+        else:
+            trace_root = np.sqrt(self.squares).sum() + self._log_dets(b) @ self._nodes[1]
         return np.asarray((moved * moved).sum(axis=1) + self.reference_variance + scatter / (left - 1) - 2.0 * trace_root / np.sqrt(left - 1))
 
     @cached_property
@@ -126,11 +133,14 @@ class Deletions:
         """(r, nodes)"""
         return np.asarray(1.0 / (self.squares[:, None] + self._nodes[0]))
 
-    def _log_dets(self, residuals: Array) -> Array:
-        """(groups, nodes) of log det(I - B (lam + s^2)^-1 B^T) for residuals (groups, p, D)."""
-        p = residuals.shape[1]
-        b = residuals @ self.projection
-        b = b + (np.sqrt(1.0 + p / (self.n - p)) - 1.0) * b.mean(axis=1, keepdims=True)  # (I + 11^T/(n-p))^(1/2)
+    def _trace_root(self, b: Array) -> float:
+        """tr A'^(1/2) from the eigenvalues of A' = diag(lam) - B^T B, for B (p, r)."""
+        left = np.diag(self.squares) - b.T @ b
+        return float(np.sqrt(np.maximum(eigh(left, eigvals_only=True, overwrite_a=True, check_finite=False), 0.0)).sum())
+
+    def _log_dets(self, b: Array) -> Array:
+        """(groups, nodes) of log det(I - B (lam + s^2)^-1 B^T) for B (groups, p, r)."""
+        p = b.shape[1]
         i, j = np.triu_indices(p)
         grams = (b[:, i] * b[:, j]) @ self._resolvent
         # S' >= 0 bounds each eigenvalue from below; rounding passes the bound where a deletion lowers the rank.

@@ -20,9 +20,10 @@ from tta_bench.metrics.clips import Array, ClipRows, TwoSampleMetric, as_matrix,
 from tta_bench.metrics.score import Score, jackknife_score, of_contributions, pair_effects, sample_pairs
 
 KAD_SCALE = 100.0
-_BLOCK = 256
-_DIRECT_PAIRS = 2_000_000
+_BLOCK = 128
+_DIRECT_PAIRS = 500_000
 _PAIRS = 4_096
+_EQUAL = 64 * float(np.finfo(np.float64).eps)
 
 
 def kernel_distance(reference: Any, generated: Any, bandwidth: float | None = None) -> float:
@@ -35,8 +36,11 @@ def kernel_distance(reference: Any, generated: Any, bandwidth: float | None = No
 
 
 def squared_distances(x: Array, y: Array) -> Array:
-    """(N, M) squared Euclidean distances of rows, never negative. Centre both on one point first: it keeps the digits."""
-    return np.asarray(np.maximum((x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1) - 2.0 * (x @ y.T), 0.0))
+    """(N, M) squared Euclidean distances of rows, never negative, 0 for copies. Centre both on one point first: it keeps the digits."""
+    norms = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)
+    squares = norms - 2.0 * (x @ y.T)
+    squares[squares < _EQUAL * norms] = 0.0  # equal rows: what is left is rounding, and would rank copies by chance
+    return np.asarray(squares)
 
 
 def median_bandwidth(features: Any) -> float:
@@ -61,22 +65,24 @@ def _pair_blocks(rows: Array) -> Iterator[Array]:
 
 
 def _lower_median_squared(rows: Array) -> float:
-    rank = (len(rows) * (len(rows) - 1) // 2 - 1) // 2
-    low, high = 0.0, np.inf
-    if len(rows) * (len(rows) - 1) // 2 > _DIRECT_PAIRS:
-        low, high, rank = _bracket(rows, rank)
-    inside = np.concatenate([block[(block >= low) & (block < high)] for block in _pair_blocks(rows)])
-    return float(np.partition(inside, rank)[rank])
-
-
-def _bracket(rows: Array, rank: int) -> tuple[float, float, int]:
-    """[low, high) holding the `rank`-th smallest pair, and its rank inside: one pass for the range, one for a histogram."""
-    edges = np.linspace(0.0, max(float(block.max(initial=0.0)) for block in _pair_blocks(rows)), 16_385)
-    counts = np.zeros(len(edges), dtype=np.int64)  # one bin [a, b) per edge, the last one for the maximum itself
-    for block in _pair_blocks(rows):
-        counts += np.bincount(np.searchsorted(edges, block, side="right") - 1, minlength=len(edges))
-    bin_of = int(np.searchsorted(np.cumsum(counts), rank, side="right"))
-    return float(edges[bin_of]), float(edges[bin_of + 1]) if bin_of + 1 < len(edges) else np.inf, rank - int(counts[:bin_of].sum())
+    """By histograms over ever narrower brackets [low, high] of the wanted rank, until few enough pairs are left to sort."""
+    pairs = len(rows) * (len(rows) - 1) // 2
+    rank, low, high = (pairs - 1) // 2, 0.0, np.inf
+    if pairs > _DIRECT_PAIRS:
+        high = max(float(block.max(initial=0.0)) for block in _pair_blocks(rows))
+    while pairs > _DIRECT_PAIRS and low < high:
+        edges = np.linspace(low, high, 16_385)
+        counts = np.zeros(len(edges), dtype=np.int64)  # one bin [a, b) per edge, the last one for `high` itself
+        for block in _pair_blocks(rows):
+            inside = block[(block >= low) & (block <= high)]
+            counts += np.bincount(np.searchsorted(edges, inside, side="right") - 1, minlength=len(edges))
+        chosen = int(np.searchsorted(np.cumsum(counts), rank, side="right"))
+        rank, pairs = rank - int(counts[:chosen].sum()), int(counts[chosen])
+        low, high = float(edges[chosen]), float(np.nextafter(edges[min(chosen + 1, len(edges) - 1)], low))
+    if not low < high:
+        return low
+    left = np.concatenate([block[(block >= low) & (block <= high)] for block in _pair_blocks(rows)])
+    return float(np.partition(left, rank)[rank])
 
 
 def _gaussian_sums(x: Array, y: Array, bandwidth: float) -> Array:
@@ -147,7 +153,7 @@ class KernelInceptionDistance(TwoSampleMetric):
 
     Subsets as torch-fidelity draws them: RandomState(2020), without replacement, the generated subset before the reference
     one; `subset_std` in the details is the population standard deviation over subsets, which is not a standard error: the
-    interval is by jackknife, deleting a clip from the subsets that hold it.
+    interval is by jackknife, deleting a clip from the subsets that hold it; somewhat wide where the sets hardly differ.
     """
 
     subsets: int = 100
@@ -156,8 +162,10 @@ class KernelInceptionDistance(TwoSampleMetric):
 
     def compute(self) -> Score:
         """Raises MetricError where a set has fewer clips than a subset."""
-        need_clips(self.reference, max(self.subset_size, 2), "KID (reference)")
-        need_clips(self.generated, max(self.subset_size, 3), "KID (generated)")
+        if self.subset_size < 3 or self.subsets < 1:
+            raise InputError(f"KID needs subsets of at least 3 clips, got {self.subsets} of {self.subset_size}")
+        need_clips(self.reference, self.subset_size, "KID (reference)")
+        need_clips(self.generated, self.subset_size, "KID (generated)")
         same_dim(self.reference, self.generated)
         x, y = self.reference.pooled().matrix(), self.generated.pooled().matrix()
         rng = np.random.RandomState(self.seed)

@@ -17,6 +17,8 @@ from tta_bench.metrics.clips import Array, ClipRows, TwoSampleMetric, need_clips
 from tta_bench.metrics.kernel import squared_distances
 from tta_bench.metrics.score import Score, group_jackknife_score
 
+_TIE = 1e-10  # squared distances closer than this share are equal: copies of a clip must not be ranked by rounding
+
 
 def neighbour_score(reference: Any, generated: Any, kind: str, k: int | None = None) -> float:
     """One of `KINDS` of features (N, D), with the k of its paper unless given."""
@@ -26,22 +28,22 @@ def neighbour_score(reference: Any, generated: Any, kind: str, k: int | None = N
 
 def precision(within_reference: Array, within_generated: Array, across: Array, k: int) -> float:
     """Share of generated clips no farther from some reference clip than its k-th reference neighbour (<=)."""
-    return float((across <= _radii(within_reference, k)[:, None]).any(axis=0).mean())
+    return float((across <= _radii(within_reference, k)[:, None] * (1 + _TIE)).any(axis=0).mean())
 
 
 def recall(within_reference: Array, within_generated: Array, across: Array, k: int) -> float:
     """Share of reference clips no farther from some generated clip than its k-th generated neighbour (<=)."""
-    return float((across <= _radii(within_generated, k)).any(axis=1).mean())
+    return float((across <= _radii(within_generated, k) * (1 + _TIE)).any(axis=1).mean())
 
 
 def density(within_reference: Array, within_generated: Array, across: Array, k: int) -> float:
     """Mean number, over k, of reference neighbourhoods (<) that hold a generated clip."""
-    return float((across < _radii(within_reference, k)[:, None]).sum(axis=0).mean() / k)
+    return float((across < _radii(within_reference, k)[:, None] * (1 - _TIE)).sum(axis=0).mean() / k)
 
 
 def coverage(within_reference: Array, within_generated: Array, across: Array, k: int) -> float:
     """Share of reference clips whose neighbourhood (<) holds a generated clip."""
-    return float((across.min(axis=1) < _radii(within_reference, k)).mean())
+    return float((across.min(axis=1) < _radii(within_reference, k) * (1 - _TIE)).mean())
 
 
 def _radii(within: Array, k: int) -> Array:

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 from tta_bench.rng import stream_seed
 
 Array = npt.NDArray[np.float64]
+_ROUNDING = 1e-13  # a standard error below this share of the value is rounding, not an estimate
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Score:
     value: the score. n: clips it was taken over. clip_ids, contributions: (n,) so that, for every metric alike,
     `contributions.mean() == value` and `contributions.std(ddof=1) / sqrt(n) == std_error`: the per-clip values for a
     mean, value + influence for the others. Differences of two scores are therefore paired by subtracting contributions.
-    std_error, ci_low, ci_high: None where they cannot be estimated (one clip). details: numbers printed beside it.
+    std_error, ci_low, ci_high: None where they cannot be estimated (too few clips, then contributions may be NaN; or no spread at
+    all). dof: degrees of freedom of the interval. details: numbers printed beside it.
     """
 
     value: float
@@ -31,6 +33,7 @@ class Score:
     std_error: float | None
     ci_low: float | None
     ci_high: float | None
+    dof: int
     details: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -44,11 +47,13 @@ def of_contributions(
 ) -> Score:
     """Score whose standard error is that of the mean of `contributions` (n,); Student's t interval with `dof` (n - 1) degrees."""
     n = len(contributions)
-    if n < 2 or not np.isfinite(contributions).all():
-        return Score(value, tuple(clip_ids), contributions, None, None, None, details or {})
-    std_error = float(contributions.std(ddof=1)) / math.sqrt(n)
-    half = float(stdtrit(dof or n - 1, 0.975)) * std_error
-    return Score(value, tuple(clip_ids), contributions, std_error, value - half, value + half, details or {})
+    dof = n - 1 if dof is None else dof
+    known = n >= 2 and dof >= 1 and bool(np.isfinite(contributions).all())
+    std_error = float(contributions.std(ddof=1)) / math.sqrt(n) if known else 0.0
+    if std_error <= _ROUNDING * abs(value):
+        return Score(value, tuple(clip_ids), contributions, None, None, None, dof, details or {})
+    half = float(stdtrit(dof, 0.975)) * std_error
+    return Score(value, tuple(clip_ids), contributions, std_error, value - half, value + half, dof, details or {})
 
 
 def mean_score(clip_ids: Sequence[str], values: Array, details: Mapping[str, float] | None = None) -> Score:
@@ -80,12 +85,14 @@ def jackknife_score(
 
 
 def sample_pairs(clip_ids: Sequence[str], most: int) -> npt.NDArray[np.int64]:
-    """(M, 2) indices of at most `most` different pairs of clips: near each other in the order of a hash of their ids; none for n < 4."""
+    """(M, 2) indices of at most `most` different pairs of clips, all if they are no more, else near in a hash order; none for n < 4."""
     n = len(clip_ids)
     if n < 4:
         return np.empty((0, 2), dtype=np.int64)
+    if n * (n - 1) // 2 <= most:
+        return np.stack(np.triu_indices(n, 1), axis=1)
     order = np.array(_hashed_order(clip_ids, "jackknife-pair"))
-    shifts = range(1, min(-(-most // n), (n - 1) // 2) + 1)
+    shifts = range(1, -(-most // n) + 1)
     return np.concatenate([np.stack([order, np.roll(order, -shift)], axis=1) for shift in shifts])[:most]
 
 
@@ -117,6 +124,7 @@ def group_jackknife_score(
 
     statistic_without: from a mask (n,) of the clips to keep to the statistic. se^2 = (G-1)/G * sum_g (theta_-g - mean)^2
     (Kott 2001), with a t interval of G - 1 degrees of freedom; each clip of a group gets an equal part of its influence.
+    Conservative: for recall and FAD-infinity the standard error is about 1.3 times the true one in simulation.
     """
     n = len(clip_ids)
     groups = min(groups, n)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,24 @@ def test_bad_captions(tmp_path: Path, content: bytes, message: str) -> None:
 def test_missing_caption_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         read_captions(tmp_path / "none.csv", ["a"])
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    _touch(tmp_path / "real", "a.wav")
+    _touch(tmp_path / "x", "b.wav")
+    (tmp_path / "x" / "more").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "x")
+    assert [clip.clip_id for clip in scan_folder(tmp_path / "x", "--x", (".wav",))] == ["b", "more/a"]
+
+
+def test_names_that_are_no_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.wav")).write_bytes(b"")
+    with pytest.raises(InputError, match=r"caf\\xe9\.wav.*not UTF-8; rename"):
+        scan_folder(tmp_path, "--x", (".wav",))
+
+
+@pytest.mark.parametrize("name", ["/", ".", "a/", ".hidden", ""])
+def test_odd_file_names_in_a_list_are_no_crash(tmp_path: Path, name: str) -> None:
+    (tmp_path / "c.csv").write_text(f"file,caption\n{name},x\n")
+    with pytest.raises(InputError, match="have no caption"):
+        read_captions(tmp_path / "c.csv", ["clip"])

@@ -103,3 +103,17 @@ def test_weight_multiplies_the_squared_error_once() -> None:
     loss = weighted_v_loss(v, target, torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64))
     torch.testing.assert_close(loss, torch.tensor([1.0, 2.0, 18.0]))
     assert weighted_v_loss(v.half(), target.half(), torch.ones(3)).dtype == torch.float32
+
+
+def test_shapes_that_would_broadcast_are_errors() -> None:
+    v = torch.zeros(3, 2, 2)
+    for target, weight in ((v[0], torch.ones(3)), (v, torch.ones(3, 1)), (v, torch.ones(2))):
+        with pytest.raises(ValueError, match="one per item"):
+            weighted_v_loss(v, target, weight)
+
+
+def test_no_gradient_reaches_the_teacher() -> None:
+    scale = torch.ones(1, requires_grad=True)
+    for before, after in ((4, 2), (5, 1), (2, 2)):
+        target = Stage(SCHEDULE, before, after).target(lambda z, log_snr: scale * z, torch.randn(2, 3), torch.zeros(2, dtype=torch.int64))
+        assert not target.requires_grad

@@ -82,3 +82,16 @@ def test_gamma_moves_the_cap_and_unknown_names_are_errors() -> None:
     assert not torch.equal(v_weights("min_snr", torch.log(SNR[1:]), gamma=1.0), v_weights("min_snr", torch.log(SNR[1:])))
     with pytest.raises(ConfigError, match="unknown weighting 'bsaa'; known: constant"):
         v_weights("bsaa", torch.zeros(3))
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_pure_noise_as_the_only_level_weighs_one(name: str) -> None:
+    assert v_weights(name, torch.tensor([-torch.inf])).tolist() == [1.0]
+
+
+def test_wider_latents_scale_the_snr_inside_the_weight_only() -> None:
+    log_snr = torch.linspace(-3, 3, 5, dtype=torch.float64)
+    expected = 1 / (log_snr.exp() + 1)
+    torch.testing.assert_close(v_weights("constant", log_snr, sigma_data=3.0), expected / expected.mean())
+    capped = (9 * log_snr.exp()).clamp(max=5.0) / (log_snr.exp() + 1)
+    torch.testing.assert_close(v_weights("min_snr", log_snr, sigma_data=3.0), capped / capped.mean())

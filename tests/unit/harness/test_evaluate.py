@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+import soundfile
 
 import tta_bench
 from tests.unit.harness.toys import ToyEmbedder, make_folder
@@ -117,7 +118,7 @@ def test_batch_size_and_folder_order_change_no_score(folders: tuple[Path, Path],
     for size in (1, 5, 64):
         monkeypatch.setenv("TTA_BENCH_CACHE", str(tmp_path / f"cache{size}"))
         result = tta_bench.evaluate(*folders, embedders=[ToyEmbedder()], out=tmp_path / f"run{size}", batch_size=size)
-        scores.append([record.value for record in result.records])
+        scores.append([record.value for record in result.records if record.status == "ok"])
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)
     np.testing.assert_allclose(scores[0], scores[2], rtol=1e-5)
 
@@ -204,9 +205,9 @@ def test_too_few_clips_for_a_default_metric_is_a_status_and_by_name_an_error(tmp
     folders = make_folder(tmp_path / "g", n=4, seed=1), make_folder(tmp_path / "r", n=4, seed=2)
     record = _by_metric(_run(folders, tmp_path))["is"]
     assert record.status == "too_few_clips"
-    assert "10 splits needs at least 10 clips, got 4" in (record.message or "")
+    assert "10 splits needs at least 20 clips, got 4" in (record.message or "")
     for _ in range(2):
-        with pytest.raises(MetricError, match="at least 10 clips"):
+        with pytest.raises(MetricError, match=r"--metric is: .*at least 20 clips"):
             _run(folders, tmp_path, metrics=["is"])
 
 
@@ -239,3 +240,65 @@ def test_other_rates_are_resampled_with_a_filter(folders: tuple[Path, Path], tmp
     resampled = _by_metric(tta_bench.evaluate(high, folders[1], embedders=[ToyEmbedder()], out=tmp_path / "run2"))["fad"]
     assert plain.std_error is not None
     assert abs(resampled.value - plain.value) < 0.2 * plain.std_error
+
+
+def test_folders_of_the_same_names_get_runs_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = []
+    for place in ("one", "two", "one"):
+        if not (tmp_path / place).exists():
+            make_folder(tmp_path / place / "g", seed=len(place))
+            make_folder(tmp_path / place / "r", seed=9)
+        runs.append(tta_bench.evaluate(f"{place}/g", f"{place}/r", embedders=[ToyEmbedder()]).run.name)
+    assert runs == ["g-vs-r", "g-vs-r-2", "g-vs-r"]
+
+
+def test_what_could_be_computed_is_kept_when_a_named_metric_fails(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(MetricError, match=r"--metric kid: .*at least 50 clips"):
+        _run(folders, tmp_path, metrics=["kid", "fad"])
+    assert [record.metric for record in read_records(tmp_path / "run" / "records.jsonl") if record.status == "ok"] == ["fad"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not a zip", b"x" * 99])
+def test_damaged_values_are_an_error_that_names_the_file(folders: tuple[Path, Path], tmp_path: Path, damage: bytes) -> None:
+    first = _run(folders, tmp_path)
+    path = tmp_path / "run" / "cells" / first.records[0].cell / "clips.npz"
+    path.write_bytes(damage)
+    with pytest.raises(InputError, match=r"clips\.npz: cannot be read .*delete it and run again"):
+        _run(folders, tmp_path)
+
+
+def test_a_damaged_cache_and_pack_are_made_again(folders: tuple[Path, Path], tmp_path: Path, cache: Path) -> None:
+    first = _by_metric(_run(folders, tmp_path))
+    for path in [*cache.rglob("*.safetensors"), *(tmp_path / "run").rglob("*.safetensors")]:
+        data = bytearray(path.read_bytes())
+        data[-2] ^= 0x5A
+        path.write_bytes(data)
+    (tmp_path / "run" / "records.jsonl").unlink()
+    toy = ToyEmbedder()
+    again = _by_metric(_run(folders, tmp_path, toy))
+    assert sum(toy.batches) == 24
+    assert {name: record.value for name, record in again.items()} == {name: record.value for name, record in first.items()}
+
+
+def test_samples_far_beyond_full_scale_are_listed(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    soundfile.write(folders[0] / "loud.wav", 32768 * np.random.default_rng(0).uniform(-0.5, 0.5, 8_000), 8_000, subtype="FLOAT")
+    result = _run(folders, tmp_path, metrics=["fad"])
+    assert result.generated.too_loud == ["loud"]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("name", "../x", "embedder name '../x' must be letters"),
+        ("checksum", "", "must have a checksum"),
+        ("provides", frozenset({"logits"}), "provides"),
+    ],
+)
+def test_embedders_that_cannot_be_stored_are_errors(folders: tuple[Path, Path], tmp_path: Path, attribute: str, value: object, message: str) -> None:
+    toy = ToyEmbedder()
+    setattr(toy, attribute, value)
+    with pytest.raises(InputError, match=message):
+        _run(folders, tmp_path, toy)
+    with pytest.raises(InputError, match="is no embedder; see"):
+        _run(folders, tmp_path, object())  # type: ignore[arg-type]

@@ -78,7 +78,8 @@ def test_constant_dimensions_do_not_disturb(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "m", "dim", "rows"), [(40, 50, 8, 1), (40, 50, 64, 1), (12, 40, 30, 1), (20, 30, 16, 3), (20, 30, 100, 3), (9, 5, 16, 2)]
+    ("n", "m", "dim", "rows"),
+    [(40, 50, 8, 1), (40, 50, 64, 1), (12, 40, 30, 1), (20, 30, 16, 3), (20, 30, 100, 3), (9, 5, 16, 2), (12, 30, 20, 40), (8, 9, 50, 12)],
 )
 def test_leave_one_out_is_exact(rng: np.random.Generator, n: int, m: int, dim: int, rows: int) -> None:
     reference = rng.standard_normal((m, dim))

@@ -30,3 +30,5 @@ def test_seed_is_the_only_randomness(rng: np.random.Generator) -> None:
 def test_too_few_clips() -> None:
     with pytest.raises(MetricError, match="at least 20 clips"):
         frechet_infinity(np.eye(19), np.eye(19))
+    with pytest.raises(MetricError, match="at least 160 clips for 40 dimensions, got 150"):
+        frechet_infinity(np.eye(150, 40), np.eye(150, 40))

@@ -43,7 +43,14 @@ def test_standard_error_is_that_over_new_samples(rng: np.random.Generator) -> No
 
 
 def test_errors() -> None:
-    with pytest.raises(MetricError, match="with 10 splits needs at least 10 clips, got 4"):
-        inception_score(np.zeros((4, 3)))
+    with pytest.raises(MetricError, match="with 10 splits needs at least 20 clips, got 19"):
+        inception_score(np.zeros((19, 3)))
     with pytest.raises(InputError, match="at least 1 split"):
         inception_score(np.zeros((4, 3)), splits=0)
+
+
+@pytest.mark.parametrize(("n", "interval"), [(20, False), (49, False), (50, True)])
+def test_no_interval_where_deleting_says_nothing(rng: np.random.Generator, n: int, interval: bool) -> None:
+    score = InceptionScore.of(generated=ClipRows.of_matrix(3 * rng.standard_normal((n, 6)))).compute()
+    assert (score.std_error is not None) == interval
+    assert score.dof == n - 10

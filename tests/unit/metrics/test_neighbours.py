@@ -38,6 +38,16 @@ def test_density_exceeds_one_where_samples_pile_up_in_the_middle(rng: np.random.
     assert neighbour_score(x, 0.05 * rng.standard_normal((60, 2)), "density") > 1.0
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies_are_at_distance_zero_whatever_their_names(rng: np.random.Generator, kind: str) -> None:
+    """Ten silent clips on both sides: rounding must not rank them."""
+    silent = rng.standard_normal((1, 64))
+    x, y = (np.concatenate([rng.standard_normal((20, 64)), np.repeat(silent, 10, axis=0)]) for _ in range(2))
+    for _ in range(5):
+        order = rng.permutation(30)
+        assert neighbour_score(x[order], y[rng.permutation(30)], kind) == pytest.approx(_naive(x, y, kind, KINDS[kind][1]), rel=1e-12)
+
+
 def test_errors() -> None:
     with pytest.raises(InputError, match="known: precision"):
         neighbour_score(np.eye(9), np.eye(9), "precission")

@@ -48,6 +48,20 @@ def test_pair_effects_halve_the_variance_of_a_statistic_of_pairs_alone(rng: np.r
     assert 0.9 < np.mean(np.square(corrected)) / np.var(values) < 1.4  # never below half of the plain one, so not quite 1
 
 
+def test_group_jackknife_has_the_groups_degrees_of_freedom(rng: np.random.Generator) -> None:
+    values = rng.standard_normal(50)
+    score = group_jackknife_score(float(values.mean()), IDS, lambda keep: float(values[keep].mean()), groups=10)
+    assert score.dof == 9
+    assert score.ci_high is not None
+    assert score.std_error is not None
+    assert (score.ci_high - score.value) / score.std_error == pytest.approx(2.2621571628, rel=1e-9)
+
+
+def test_no_spread_is_no_interval() -> None:
+    score = mean_score(IDS, np.full(50, 0.25))
+    assert (score.value, score.std_error, score.ci_low) == (0.25, None, None)
+
+
 def test_groups_depend_on_ids_alone_and_are_even() -> None:
     groups = dict(zip(IDS, clip_groups(IDS, 20), strict=True))
     assert dict(zip(IDS[::-1], clip_groups(IDS[::-1], 20), strict=True)) == groups
