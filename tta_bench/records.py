@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tta_bench.errors import InputError
-from tta_bench.files import cannot_write
+from tta_bench.files import cannot_write, digest
 
 if TYPE_CHECKING:
     import pandas
@@ -91,7 +91,12 @@ class Record(BaseModel):
     def key(self) -> tuple[Any, ...]:
         """What makes two records the same measurement of the same thing."""
         return (self.cell, self.metric, self.protocol, self.embedder_sha256, self.generated_sha256, self.reference_sha256,
-                self.captions_sha256, self.metric_version, self.n, self.n_reference)  # fmt: skip
+                self.captions_sha256, self.metric_version, self.n, self.n_reference, self.n_excluded, self.n_reference_excluded)  # fmt: skip
+
+    @property
+    def values_name(self) -> str:
+        """Prefix of the arrays `.../clip_ids` and `.../values` in the cell's clips.npz: contributions of clips to this very score."""
+        return f"{self.metric}/{self.embedder}/{digest(self.key)[:16]}"
 
     def line(self) -> str:
         """One line of strict JSON."""

@@ -62,7 +62,7 @@ def test_scores_rise_with_degradation(benchmark: Any, tmp_path: Path, shared: Pa
 
     scores = benchmark.pedantic(lambda: {name: score(name) for name in DEGRADATIONS}, rounds=1)
     for name, found in scores.items():
-        print(f"| {name:12} | " + " | ".join(f"{record.value:8.3f} ± {record.std_error:6.3f}" for record in found.values()) + " |")
+        print(f"| {name:12} | " + " | ".join(f"{record.value:8.3f} ± {record.std_error or 0:6.3f}" for record in found.values()) + " |")
     for family in FAMILIES:
         for metric in ("fad", "kad", "kad_patches"):
             values = [scores[name][metric].value for name in family]

@@ -176,7 +176,7 @@ class _Scorer:
         for done, (spec, embedder) in enumerate(plan.pairs):
             progress("scoring", done, len(plan.pairs))
             blank = self._blank(spec, embedder)
-            name = f"{spec.name}/{embedder.name}"
+            name = blank.values_name
             there = by_key.get(blank.key)
             if there is not None and (there.status != "ok" or f"{name}/values" in values):
                 records.append(there)

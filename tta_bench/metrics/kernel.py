@@ -37,7 +37,7 @@ def kernel_distance(reference: Any, generated: Any, bandwidth: float | None = No
 
 def squared_distances(x: Array, y: Array) -> Array:
     """(N, M) squared Euclidean distances of rows, never negative, 0 for copies. Centre both on one point first: it keeps the digits."""
-    norms = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1)
+    norms = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y)
     squares = norms - 2.0 * (x @ y.T)
     squares[squares < _EQUAL * norms] = 0.0  # equal rows: what is left is rounding, and would rank copies by chance
     return np.asarray(squares)
@@ -95,7 +95,8 @@ def _gaussian_sums(x: Array, y: Array, bandwidth: float) -> Array:
 def _clip_kernels(rows: Array, starts: npt.NDArray[np.int64], pairs: npt.NDArray[np.int64], bandwidth: float) -> Array:
     """(M,) sum of k over all rows of one clip and of the other, for pairs (M, 2) of clips whose rows begin at `starts`."""
     if len(rows) == len(starts) - 1:  # one row per clip
-        return np.asarray(np.exp(-((rows[pairs[:, 0]] - rows[pairs[:, 1]]) ** 2).sum(axis=1) / (2.0 * bandwidth**2)))
+        parts = (rows[i] - rows[j] for i, j in (pairs[k : k + _BLOCK].T for k in range(0, len(pairs), _BLOCK)))
+        return np.exp(-np.concatenate([np.einsum("ij,ij->i", part, part) for part in parts]) / (2.0 * bandwidth**2))
     clips = np.split(rows, starts[1:-1])
     return np.array([_gaussian_sums(clips[i], clips[j], bandwidth).sum() for i, j in pairs])
 

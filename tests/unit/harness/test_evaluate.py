@@ -76,8 +76,8 @@ def test_every_record_says_what_it_is(folders: tuple[Path, Path], tmp_path: Path
     assert read_records(run / "records.jsonl") == list(found.values())
     assert "numpy" in json.loads((run / "environment.json").read_text())["packages"]
     with np.load(run / "cells" / fad.cell / "clips.npz") as values:
-        assert values["fad/toy/values"].mean() == pytest.approx(fad.value)
-        assert list(values["fad/toy/clip_ids"]) == [f"clip{i:02d}" for i in range(12)]
+        assert values[f"{fad.values_name}/values"].mean() == pytest.approx(fad.value)
+        assert list(values[f"{fad.values_name}/clip_ids"]) == [f"clip{i:02d}" for i in range(12)]
 
 
 def test_the_same_call_again_computes_nothing(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -251,6 +251,15 @@ def test_folders_of_the_same_names_get_runs_of_their_own(tmp_path: Path, monkeyp
             make_folder(tmp_path / place / "r", seed=9)
         runs.append(tta_bench.evaluate(f"{place}/g", f"{place}/r", embedders=[ToyEmbedder()]).run.name)
     assert runs == ["g-vs-r", "g-vs-r-2", "g-vs-r"]
+
+
+def test_values_of_two_references_do_not_replace_each_other(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    other = make_folder(tmp_path / "other", seed=5)
+    records = [tta_bench.evaluate(folders[0], side, embedders=[ToyEmbedder()], out=tmp_path / "run").records[0] for side in (folders[1], other)]
+    assert records[0].cell == records[1].cell
+    with np.load(tmp_path / "run" / "cells" / records[0].cell / "clips.npz") as values:
+        for record in records:
+            assert values[f"{record.values_name}/values"].mean() == pytest.approx(record.value)
 
 
 def test_what_could_be_computed_is_kept_when_a_named_metric_fails(folders: tuple[Path, Path], tmp_path: Path) -> None:
