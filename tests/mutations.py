@@ -23,12 +23,12 @@ MUTATIONS = [
     ("KL pairs by position", "metrics/clips.py", "ordered = tuple(sorted(self.blocks, key=lambda block: block[0]))", "ordered = self.blocks", METRICS),
     ("no exp in the inception score", "metrics/inception.py", "value = np.exp(negative_entropy.mean() - np.exp(log_mean) @ log_mean)", "value = negative_entropy.mean() - np.exp(log_mean) @ log_mean", METRICS),
     ("the diagonal counted in KAD", "metrics/kernel.py", "_gaussian_sums(x, x, bandwidth).sum() - m", "_gaussian_sums(x, x, bandwidth).sum()", METRICS),
-    ("upper for lower median", "metrics/kernel.py", "(len(rows) * (len(rows) - 1) // 2 - 1) // 2", "(len(rows) * (len(rows) - 1) // 2) // 2", METRICS),
+    ("upper for lower median", "metrics/kernel.py", "(pairs - 1) // 2, 0.0", "pairs // 2, 0.0", METRICS),
     ("no pair correction", "metrics/score.py", "if pair_effects is not None and", "if False and pair_effects is not None and", METRICS),
     ("Chan's cross term dropped", "metrics/gaussian.py", " + np.outer(delta, delta * (self.n * other.n / n))", "", METRICS),
     ("one step too many in the grid", "diffusion/schedule.py", "torch.arange(steps, -1, -1, dtype=torch.float64) / steps", "torch.arange(steps, -1, -1, dtype=torch.float64) / (steps + 1)", DIFFUSION),
     ("the student's grid starts at i/N", "diffusion/distill.py", "t = ((step.double() + 1.0) * self.ratio - teacher_step)", "t = (step.double() * self.ratio - teacher_step)", DIFFUSION),
-    ("t_mid and t_s swapped", "diffusion/distill.py", "v2 = teacher(z_mid.to(z), self._log_snr(step, 1).to(z))", "v2 = teacher(z_mid.to(z), self._log_snr(step, 2).to(z))", DIFFUSION),
+    ("t_mid and t_s swapped", "diffusion/distill.py", "v2 = teacher(z_mid.to(z), self._log_snr(step, 1).to(wide(z)))", "v2 = teacher(z_mid.to(z), self._log_snr(step, 2).to(wide(z)))", DIFFUSION),
     ("the second step's v as target", "diffusion/distill.py", "return v_target(v1, v2, z, delta, delta)", "return v2", DIFFUSION),
     ("the weight squared", "diffusion/distill.py", "return weight.to(error) * error", "return weight.to(error) ** 2 * error", DIFFUSION),
     ("weights not divided by snr + 1", "diffusion/weighting.py", "return weight / (snr + 1.0)", "return weight", DIFFUSION),
@@ -43,7 +43,7 @@ MUTATIONS = [
     ("an unknown configuration key accepted", "config.py", 'extra="forbid", frozen=True', 'extra="ignore", frozen=True', "tests/unit/test_config.py"),
     ("cache keyed by name", "harness/features.py", "sha256 = hashlib.sha256(data).hexdigest()", "sha256 = hashlib.sha256(clip.clip_id.encode()).hexdigest()", HARNESS),
     ("decimation without a filter", "audio.py", 'np.asarray(soxr.resample(mono, from_hz, to_hz, quality="VHQ"), dtype=np.float32)', "mono[np.arange(0, len(mono), from_hz / to_hz).astype(int)]", "tests/unit/test_audio.py"),
-    ("a cut-off file scored", "audio.py", "if missing or len(frames) < declared:", "if False:", "tests/unit/test_audio.py"),
+    ("a cut-off file scored", "audio.py", "missing = _missing_bytes(data)", "missing = 0", "tests/unit/test_audio.py"),
     ("mel triangles linear in Hz", "spectrum.py", "mels = hz_to_mel_htk(np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft)[:, None]", "mels = (np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft)[:, None] * 2.4", "tests/unit/test_spectrum.py"),
 ]  # fmt: skip
 

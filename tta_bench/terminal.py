@@ -17,6 +17,7 @@ from tta_bench.records import Record
 
 _WIDTH_OF_A_FILE = 140
 _WIDTH_WITH_PROTOCOL = 96
+_NEVER_NEGATIVE = ("frechet_", "kl_")
 
 
 def console() -> Console:
@@ -63,14 +64,10 @@ def _interval_notes(records: list[Record]) -> Iterator[str]:
     done = [record for record in records if record.status == "ok"]
     absent = ", ".join(f"{record.metric} ({record.embedder})" for record in done if record.ci_low is None)
     if absent:
-        yield f"no interval for {absent}: too few clips to estimate one"
-    beyond = [f"{r.metric} ({r.embedder})" for r in done if (r.ci_low is not None and r.ci_low < 0 and r.unit == "nat") or _is_fad(r)]
+        yield f"no interval for {absent}: too few clips, or no spread among them"
+    beyond = [f"{record.metric} ({record.embedder})" for record in done if record.protocol.startswith(_NEVER_NEGATIVE) and (record.ci_low or 0.0) < 0]
     if beyond:
         yield f"the interval of {', '.join(beyond)} reaches below 0: a sign of too few or of very uneven clips"
-
-
-def _is_fad(record: Record) -> bool:
-    return record.protocol.startswith("frechet_") and record.ci_low is not None and record.ci_low < 0
 
 
 def _print_set(out: Console, name: str, scored: ScoredSet) -> None:
