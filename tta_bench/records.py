@@ -23,7 +23,6 @@ STATUSES = {
     "ok": "computed",
     "unpaired": "the two sets share no clip ids",
     "too_few_clips": "too few clips",
-    "needs_joint_embedder": "captions need an embedder with a joint text-audio space",
     "not_finite": "the score is not finite",
     "degenerate": "the features do not vary",
 }

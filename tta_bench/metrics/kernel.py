@@ -51,7 +51,11 @@ def median_bandwidth(features: Any) -> float:
     rows = as_matrix(features)
     if len(rows) < 2:
         raise MetricError("too_few_clips", f"a kernel bandwidth needs at least 2 rows, got {len(rows)}; add reference clips")
-    squared = _lower_median_squared(rows - rows.mean(axis=0))
+    return _bandwidth_of_centred(rows - rows.mean(axis=0))
+
+
+def _bandwidth_of_centred(rows: Array) -> float:
+    squared = _lower_median_squared(rows)
     if not squared > 0:
         raise MetricError("degenerate", "the median distance of the reference features is 0 (most clips are equal); use other reference audio")
     return float(np.sqrt(squared))
@@ -120,7 +124,7 @@ class KernelDistance(TwoSampleMetric):
         centre = x.mean(axis=0)
         x -= centre
         y -= centre
-        bandwidth = median_bandwidth(x) if self.bandwidth is None else self.bandwidth
+        bandwidth = _bandwidth_of_centred(x) if self.bandwidth is None else self.bandwidth
         if not 0 < bandwidth < np.inf:
             raise InputError(f"a kernel bandwidth must be positive and finite, got {bandwidth}")
         m, n = len(x), len(y)
