@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,20 @@ def write_tensors(path: Path, parts: Sequence[Tensors] | Sequence[Path], info: M
                 raise InputError(f"{name} of one embedder have different lengths, {known[1:]} and {rest}; an embedder must give all clips the same")
             known[0] += rows
     state = hashlib.sha256()
-    for data in _contents(parts, list(shapes)):
-        state.update(data)
-    header: dict[str, Any] = {"__metadata__": {**info, "content_sha256": state.hexdigest()}}
+    with atomic_write(path) as file:
+        file.write(_header(shapes, {**info, "content_sha256": state.hexdigest()}))
+        for name in shapes:
+            for part in parts:
+                data = np.ascontiguousarray(_tensors(part)[name], dtype="<f4").tobytes()
+                state.update(data)
+                file.write(data)
+        file.seek(0)  # the checksum is known now, and as long as the one that stood for it
+        file.write(_header(shapes, {**info, "content_sha256": state.hexdigest()}))
+
+
+def _header(shapes: Mapping[str, list[int]], info: Mapping[str, str]) -> bytes:
+    """What precedes the content of a safetensors file: length of the description, description padded to 8 bytes."""
+    header: dict[str, Any] = {"__metadata__": dict(info)}
     offset = 0
     for name, shape in shapes.items():
         size = 4 * int(np.prod(shape))
@@ -88,17 +99,7 @@ def write_tensors(path: Path, parts: Sequence[Tensors] | Sequence[Path], info: M
         offset += size
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
-    with atomic_write(path) as file:
-        file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for data in _contents(parts, list(shapes)):
-            file.write(data)
-
-
-def _contents(parts: Sequence[Tensors] | Sequence[Path], names: Sequence[str]) -> Iterator[bytes]:
-    """Bytes of all tensors in the order of the file, a part at a time."""
-    for name in names:
-        for part in parts:
-            yield np.ascontiguousarray(_tensors(part)[name], dtype="<f4").tobytes()
+    return struct.pack("<Q", len(encoded)) + encoded
 
 
 def _tensors(part: Tensors | Path) -> Tensors:
