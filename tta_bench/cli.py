@@ -65,6 +65,84 @@ def evaluate(
     print_evaluation(result)
 
 
+@app.command()
+def synth(
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder for CLIP_ID.flac and captions.csv; other files in it stay.")],
+    n: Annotated[int, typer.Option(help="How many clips: the first ones of the split.")],
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Clips of test ask for pairs of sounds that train and val lack.")] = "test",
+    seed: Annotated[int, typer.Option(help="Another seed gives other clips.")] = 0,
+) -> None:
+    """Write SynthCaps clips: rendered sound events of 2.56 s at 16 kHz, with captions that are true of them."""
+    from tta_bench.config import parse_settings
+    from tta_bench.harness.synth_set import SynthSet, write_synth_set
+    from tta_bench.terminal import progress_bars
+
+    settings = parse_settings(SynthSet, {"out": out, "n": n, "split": split, "seed": seed}, "command line")
+    with progress_bars() as progress:
+        listing = write_synth_set(settings, progress)
+    typer.echo(f"{n} clips of SynthCaps ({split}, seed {seed}) in {settings.out}; {listing} is a manifest for train and evaluate")
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="TOML file, e.g. baselines/bundle.toml.")],
+    only: Annotated[list[str] | None, typer.Option(metavar="PART", help="codec, embedder, teacher, guided or a weighting; may be repeated.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="Folder of results and checkpoints, instead of the file's.")] = None,
+) -> None:
+    """Train codec, embedder, teacher, guided student and students. The same command goes on where it was stopped."""
+    from tta_bench.config import parse_settings, read_toml
+    from tta_bench.harness.bundle import make_bundle
+    from tta_bench.harness.recipe import TrainConfig
+    from tta_bench.terminal import progress_bars
+
+    values = read_toml(Path(config)) | ({"out": out} if out else {})
+    settings = parse_settings(TrainConfig, values, config)
+    with progress_bars() as progress:
+        made = make_bundle(settings, only or (), progress)
+    typer.echo(f"{', '.join(made)}: in {settings.out}; losses in {settings.out / 'training'}")
+
+
+@app.command()
+def distill(
+    teacher: Annotated[str, typer.Option(metavar="PATH", help="Bundle's folder, or a network's .safetensors in one.")],
+    weighting: Annotated[str, typer.Option(metavar="NAME", help="constant, snr, truncated_snr, snr_plus_one, min_snr, bsa, ...")],
+    steps: Annotated[str, typer.Option(metavar="N,N,...", help="The teacher's steps, then each student's: 200,100,50,25.")],
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder of students and checkpoints.")],
+    data: Annotated[str | None, typer.Option(metavar="MANIFEST", help="CSV with clip_id, file, caption. Default: SynthCaps.")] = None,
+    clips: Annotated[int | None, typer.Option(help="Clips of SynthCaps; 30000 by default.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Of every stage; 4000 by default.")] = None,
+    guided_updates: Annotated[int | None, typer.Option(help="Of the stage that folds guidance in; 6000 by default.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Clips per update; 32 by default.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="AdamW's, falling to 0 in every stage; 3e-4 by default.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Of weightings that have it; 5 by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of data order and noise.")] = None,
+    device: Annotated[Literal["auto", "cpu"] | None, typer.Option(help="auto takes a GPU where there is one.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
+) -> None:
+    """Distil a teacher into students of fewer steps: guidance folded in first, then progressive distillation. Resumable."""
+    from tta_bench.config import parse_settings
+    from tta_bench.harness.distill_run import DistillConfig
+    from tta_bench.harness.distill_run import distill as run
+    from tta_bench.terminal import progress_bars
+
+    flags = {"teacher": teacher, "weighting": weighting, "steps": _numbers(steps), "out": out, "data": data, "clips": clips, "updates": updates,
+             "guided_updates": guided_updates, "batch": batch, "learning_rate": learning_rate, "gamma": gamma, "seed": seed, "device": device,
+             "threads": threads}  # fmt: skip
+    settings = parse_settings(DistillConfig, {key: value for key, value in flags.items() if value is not None}, "command line")
+    with progress_bars() as progress:
+        made = run(settings, progress)
+    typer.echo(f"{', '.join(made)}: in {settings.out}; losses in {settings.out / 'training'}")
+
+
+def _numbers(text: str) -> list[int]:
+    from tta_bench.errors import ConfigError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--steps {text}: must be whole numbers with commas between them, e.g. 200,100,50,25") from error
+
+
 def _stop(signum: int, frame: FrameType | None) -> Any:
     raise SystemExit(128 + signum)
 

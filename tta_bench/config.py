@@ -71,7 +71,8 @@ def parse_settings(model: type[S], values: Mapping[str, Any], source: str) -> S:
             raise ConfigError(f"{source}: unknown key {key!r}; {hint}known keys: {', '.join(model.model_fields)}") from error
         if first["type"] == "missing":
             raise ConfigError(f"{source}: {key} is not given; set it in the file or as --{key.replace('_', '-')}") from error
-        raise ConfigError(f"{source}: {key} = {first['input']!r} is not allowed: {_lower(first['msg'].removeprefix('Value error, '))}") from error
+        given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"  # a whole section says nothing
+        raise ConfigError(f"{source}: {key}{given} is not allowed: {_lower(first['msg'].removeprefix('Value error, '))}") from error
 
 
 def _lower(message: str) -> str:

@@ -12,7 +12,8 @@ import tta_bench
 PACKAGE = Path(tta_bench.__file__).parent
 LAYERS = {
     **dict.fromkeys(("errors", "files", "rng", "records", "config", "audio", "mpeg", "spectrum", "weights"), 0),
-    **dict.fromkeys(("data", "diffusion", "models", "embedders", "metrics"), 1),
+    **dict.fromkeys(("data", "diffusion", "models", "metrics"), 1),
+    "embedders": 1.5,  # the bundled one is a network of models
     "systems": 2,
     "harness": 3,
     **dict.fromkeys(("api", "terminal", "cli", "__main__"), 4),

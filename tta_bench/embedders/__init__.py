@@ -1,1 +1,1 @@
-"""Embedders: pretrained networks (and one without weights) that turn audio into what metrics compare."""
+"""Embedders: pretrained networks (and two without weights) that turn audio into what metrics compare."""

@@ -1,4 +1,4 @@
-"""Embedders by name: `mel`, `yamnet:PATH`."""
+"""Embedders by name: `mel`, `yamnet:PATH`, `log_mel`."""
 
 from __future__ import annotations
 
@@ -47,10 +47,20 @@ def _mel(path: Path, device: str) -> Embedder:
     return MelEmbedder()
 
 
+def _log_mel(path: Path, device: str) -> Embedder:
+    from tta_bench.embedders.log_mel import LogMelEmbedder
+
+    return LogMelEmbedder()
+
+
 def _yamnet(path: Path, device: str) -> Embedder:
     from tta_bench.embedders.yamnet import YamnetEmbedder
 
     return YamnetEmbedder(path, device)
 
 
-EMBEDDERS: dict[str, tuple[bool, Callable[[Path, str], Embedder]]] = {"mel": (False, _mel), "yamnet": (True, _yamnet)}
+EMBEDDERS: dict[str, tuple[bool, Callable[[Path, str], Embedder]]] = {
+    "mel": (False, _mel),
+    "yamnet": (True, _yamnet),
+    "log_mel": (False, _log_mel),
+}

@@ -53,9 +53,10 @@ def make_plan(config: EvaluateConfig, embedders: Sequence[Embedder], has_caption
             if config.metric:
                 raise InputError(f"--metric {spec.name} compares with captions; give them with --captions CSV")
             continue
-        able = [embedder for embedder in embedders if spec.source in embedder.provides]
+        able = [embedder for embedder in embedders if spec.source in embedder.provides and spec.embedder in (None, embedder.name)]
         if not able:
-            reason = f"{spec.name} needs an embedder with {SOURCE_WORDS[spec.source]}, and {_names(embedders)} has none"
+            wanted = f"the embedder {spec.embedder}" if spec.embedder else f"an embedder with {SOURCE_WORDS[spec.source]}"
+            reason = f"{spec.name} needs {wanted}, and {_names(embedders)} has none"
             if config.metric:
                 raise InputError(f"--metric {reason}; add one with --embedder")
             notes.append(f"not computed: {reason}")

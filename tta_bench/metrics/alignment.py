@@ -24,7 +24,8 @@ def cosine(x: Array, y: Array) -> Array:
     """(n,) cosines of rows (n, E). Raises MetricError for a zero vector, which has no direction."""
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     if not norms.all():
-        raise MetricError("not_finite", f"{int((norms == 0).sum())} joint embeddings are zero vectors and have no cosine; check the embedder")
+        zero = int((norms == 0).sum())
+        raise MetricError("not_finite", f"{zero} of {len(norms)} pairs hold an embedding that is a zero vector and has no cosine; check the embedder")
     return np.asarray((x * y).sum(axis=1) / norms)
 
 

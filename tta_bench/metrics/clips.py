@@ -162,8 +162,8 @@ class ClipRows:
         return ClipRows(tuple((clip_id, blocks[clip_id]) for clip_id in clip_ids), self.pool)
 
 
-def paired(reference: ClipRows, generated: ClipRows) -> tuple[tuple[str, ...], Array, Array]:
-    """(clip_ids, reference rows (n, D), generated rows (n, D)), one row per clip, matched by clip id.
+def partners(reference: ClipRows, generated: ClipRows) -> tuple[str, ...]:
+    """Clip ids in the order of both sides' readers, which hold the same clips.
 
     Raises MetricError, status `unpaired`, listing ids that have no partner: a pair is never guessed from order.
     """
@@ -174,10 +174,16 @@ def paired(reference: ClipRows, generated: ClipRows) -> tuple[tuple[str, ...], A
         raise MetricError("unpaired", f"{len(alone)} clips have no partner of the same clip id: {listed}; name both files alike")
     if not left:
         raise MetricError("too_few_clips", "a paired metric was asked of no clips at all; give it some")
+    return generated.clip_ids
+
+
+def paired(reference: ClipRows, generated: ClipRows) -> tuple[tuple[str, ...], Array, Array]:
+    """(clip_ids, reference rows (n, D), generated rows (n, D)), one row per clip, matched by clip id. Raises as `partners` does."""
+    clip_ids = partners(reference, generated)
     x, y = reference.pooled().matrix(), generated.pooled().matrix()
     if x.shape[1] != y.shape[1]:
         raise InputError(f"paired features must have one length, got {x.shape[1]} and {y.shape[1]}")
-    return generated.clip_ids, x, y
+    return clip_ids, x, y
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from tta_bench.errors import MetricError
 from tta_bench.metrics.alignment import ClapScore
 from tta_bench.metrics.clips import ClipRows, TwoSampleMetric
 from tta_bench.metrics.divergence import KLDivergence
+from tta_bench.metrics.fidelity import FidelityCosine, FidelityKL, FidelityMel
 from tta_bench.metrics.frechet_infinity import FrechetInfinity
 from tta_bench.metrics.frechet_score import FrechetDistance
 from tta_bench.metrics.inception import InceptionScore
@@ -26,9 +27,10 @@ class MetricSpec:
     """One metric of the suite.
 
     protocol: the id stored with every score: scores of different protocols are never compared. version: raised when our implementation
-    changes a number. source: which features it reads. against: what stands on the other side: the reference audio, the captions
-    (in the joint space), or nothing. paired: whether sides are matched by clip id. pooling: `patches` uses every row, `clip` their
-    mean per clip. default: whether it is computed unless metrics are named.
+    changes a number. source: which features it reads. against: what stands on the other side: the reference audio (a teacher's for
+    `fidelity_*`, real audio for the others), the captions (in the joint space), or nothing. paired: whether sides are matched by clip id.
+    pooling: `patches` uses every row, `clip` their mean per clip. default: whether it is computed unless metrics are named. embedder: the
+    only one whose features mean what the metric says; None for all that give `source`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class MetricSpec:
     pooling: Literal["patches", "clip"] = "clip"
     default: bool = False
     version: int = 1
+    embedder: str | None = None
 
     def score(self, reference: ClipRows, generated: ClipRows) -> Score:
         """The score of features of the kind `source`; `reference` holds caption embeddings for "captions", nothing for "nothing".
@@ -82,6 +85,20 @@ _SPECS = (
     MetricSpec("is_1_split", "is_1_split", partial(InceptionScore, splits=1), "logits", "nothing", "higher"),
     MetricSpec("clap", "cosine_text_audio", ClapScore, "joint", "captions", "higher", paired=True, default=True),
     MetricSpec("clap_audio", "cosine_audio_audio", ClapScore, "joint", "reference", "higher", paired=True),
+    MetricSpec(
+        "fidelity_mel",
+        "mel_rmse_80db_teacher",
+        FidelityMel,
+        "embeddings",
+        "reference",
+        "lower",
+        "dB",
+        paired=True,
+        pooling="patches",
+        embedder="log_mel",
+    ),
+    MetricSpec("fidelity_cosine", "cosine_clip_teacher", FidelityCosine, "embeddings", "reference", "higher", paired=True),
+    MetricSpec("fidelity_kl", "kl_softmax_teacher", FidelityKL, "logits", "reference", "lower", "nat", paired=True),
     _neighbours("precision", 3),
     _neighbours("recall", 3),
     _neighbours("density", 5),

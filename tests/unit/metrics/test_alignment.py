@@ -20,5 +20,5 @@ def test_negative_cosines_are_not_clamped() -> None:
 
 
 def test_a_zero_vector_is_an_error() -> None:
-    with pytest.raises(MetricError, match="1 joint embeddings are zero"):
+    with pytest.raises(MetricError, match="1 of 2 pairs hold an embedding that is a zero vector"):
         clap_score([[1.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]])

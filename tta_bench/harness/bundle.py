@@ -1,0 +1,216 @@
+"""`tta-bench train`: makes codec, embedder, teacher, guided student and students, each from those before it, each resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tta_bench.diffusion.distill import Stage
+from tta_bench.diffusion.schedule import CosineSchedule
+from tta_bench.errors import ConfigError, WeightsError
+from tta_bench.files import digest, write_text
+from tta_bench.harness.corpus import Corpus, load_corpus
+from tta_bench.harness.distillation import GuidedTask, StageTask, Teacher, loss_by_level
+from tta_bench.harness.environment import code_version
+from tta_bench.harness.progress import Progress, silent
+from tta_bench.harness.recipe import TEACHER_STEPS, Optimisation, TrainConfig
+from tta_bench.harness.train_codec import CodecTask, set_latent_statistics
+from tta_bench.harness.train_embedder import EmbedderTask
+from tta_bench.harness.train_teacher import LatentCorpus, TeacherTask
+from tta_bench.harness.training import Finished, Task, train
+from tta_bench.models.bundle import load_network, read_card, save_network
+from tta_bench.models.codec import Codec
+from tta_bench.models.denoiser import Denoiser
+from tta_bench.models.text import TextEncoder
+from tta_bench.weights import cache_folder
+
+SCHEDULE = CosineSchedule()
+
+
+@dataclass
+class Workshop:
+    """A bundle in the making: networks in config.out, checkpoints and loss logs in config.out/training/NAME."""
+
+    config: TrainConfig
+    progress: Progress = silent
+
+    @property
+    def out(self) -> Path:
+        """Where finished networks go."""
+        return self.config.out
+
+    def corpus(self) -> Corpus:
+        """The training audio."""
+        return load_corpus(self.config.data, self.progress)
+
+    def latents(self) -> LatentCorpus:
+        """The training audio as latents of the finished codec, cached."""
+        return encode_corpus(self.corpus(), *load_network(self.out, "codec", Codec), self.progress)
+
+    def run(self, task: Task, recipe: Optimisation) -> tuple[Finished, dict[str, Any]]:
+        """Train, load the result into the task's objective; and what every card says of a training."""
+        folder = self.out / "training" / task.name.replace(" ", "-")
+        finished = train(task, recipe, folder, self.config.seed, self.config.runtime, self.progress)
+        task.objective.load_state_dict(finished.weights)
+        last = {key: value for key, value in finished.losses[-1].items() if key not in ("updates_per_s", "bin_loss", "bin_count")}
+        card = {
+            "recipe": recipe.model_dump(mode="json"),
+            "data": self.config.data.model_dump(mode="json", exclude_none=True),
+            "made_from": dict(task.identity),
+            "seed": self.config.seed,
+            "training_ended": last,
+            "code_version": code_version(),
+            "torch": torch.__version__,
+        }
+        return finished, card
+
+    def is_done(self, name: str) -> bool:
+        """Whether network `name` is there."""
+        return (self.out / f"{name}.json").exists()
+
+
+def encode_corpus(corpus: Corpus, codec: Codec, card: Mapping[str, Any], progress: Progress = silent) -> LatentCorpus:
+    """All clips through the codec's encoder, float32, cached by the content of both."""
+    key = digest(["latents", corpus.key, card["sha256"]])
+    path = cache_folder() / "latents" / f"{key}.npy"
+    if not path.exists():
+        length = corpus.audio.shape[1] // codec.shape.samples_per_latent * codec.shape.samples_per_latent
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(corpus), 64):
+                audio = corpus.samples(np.arange(start, min(start + 64, len(corpus))))[:, :length]
+                parts.append(codec.encode(torch.from_numpy(audio)).numpy())
+                progress("encoding latents", start + len(audio), len(corpus))
+        _save_array(path, np.concatenate(parts))
+    return LatentCorpus(key, np.load(path), corpus.captions)
+
+
+def _save_array(path: Path, values: Any) -> None:
+    from tta_bench.files import atomic_write
+
+    with atomic_write(path) as file:
+        np.save(file, values)
+
+
+def make_codec(shop: Workshop) -> None:
+    """The codec, with its latents' statistics."""
+    recipe = _section(shop, "codec")
+    corpus = shop.corpus()
+    task = CodecTask(recipe, corpus, shop.config.seed)
+    _, card = shop.run(task, recipe)
+    set_latent_statistics(task.objective.codec.eval(), corpus)
+    save_network(shop.out, "codec", task.objective.codec, card)
+
+
+def make_embedder(shop: Workshop) -> None:
+    """The embedder: tagger and text tower."""
+    recipe = _section(shop, "embedder")
+    task = EmbedderTask(recipe, shop.corpus(), shop.config.seed)
+    _, card = shop.run(task, recipe)
+    save_network(shop.out, "embedder", task.objective.network, card)
+
+
+def make_teacher(shop: Workshop) -> None:
+    """The teacher's denoiser, and the text encoder that all denoisers share."""
+    recipe = _section(shop, "teacher")
+    task = TeacherTask(recipe, shop.latents(), shop.config.seed, SCHEDULE)
+    _, card = shop.run(task, recipe)
+    codec = read_card(shop.out, "codec")["sha256"]
+    text = save_network(shop.out, "text", task.objective.text, card | {"codec_sha256": codec})
+    facts = {"role": "teacher", "steps": recipe_steps(shop), "schedule": dataclasses.asdict(SCHEDULE)}
+    save_network(shop.out, "teacher", task.objective.denoiser, card | facts | {"codec_sha256": codec, "text_sha256": text["sha256"]})
+
+
+def recipe_steps(shop: Workshop) -> int:
+    """Steps of the grid from which students start."""
+    return shop.config.students.teacher_steps if shop.config.students else TEACHER_STEPS
+
+
+def load_teacher(folder: Path, name: str) -> tuple[Teacher, dict[str, Any]]:
+    """A denoiser of a bundle's folder as a teacher, and its card. Raises WeightsError where it and its text encoder do not belong together."""
+    denoiser, card = load_network(folder, name, Denoiser)
+    text, text_card = load_network(folder, "text", TextEncoder)
+    if card.get("text_sha256") != text_card["sha256"]:
+        raise WeightsError(
+            f"{folder / name}.json: was trained with another text encoder than text.safetensors beside it; keep a bundle's files together"
+        )
+    return Teacher(denoiser, text, card["sha256"], CosineSchedule(**card["schedule"]), card["steps"]), card
+
+
+def make_guided(shop: Workshop) -> None:
+    """The guided student: the teacher with guidance folded into one evaluation."""
+    recipe = _section(shop, "guided")
+    teacher, parent = load_teacher(shop.out, "teacher")
+    task = GuidedTask(recipe, shop.latents(), teacher, shop.config.seed)
+    finished, card = shop.run(task, recipe)
+    facts = {"role": "guided", "guidance_scales": list(task.scales), "loss_by_level": _tail_by_level(finished)}
+    _save_student(shop, "guided", task.objective.denoiser, card | facts, parent)
+
+
+def make_students(shop: Workshop, weighting: str, before: str = "guided") -> None:
+    """All students of one weighting, each the teacher of the next; the first one's is the network `before`."""
+    recipe = _section(shop, "students")
+    teacher_steps = recipe.teacher_steps
+    for steps, updates in zip(recipe.steps, recipe.updates, strict=True):
+        name = f"student-{weighting}-{steps}"
+        if not shop.is_done(name):
+            teacher, parent = load_teacher(shop.out, before)
+            scales = tuple(parent["guidance_scales"])
+            stage = recipe.stage.model_copy(update={"updates": updates})
+            task = StageTask(stage, Stage(SCHEDULE, teacher_steps, steps), weighting, recipe.gamma, scales, shop.latents(), teacher, shop.config.seed)
+            finished, card = shop.run(task, stage)
+            facts = {"role": "student", "weighting": weighting, "gamma": recipe.gamma, "steps": steps, "guidance_scales": list(scales)}
+            _save_student(shop, name, task.objective.denoiser, card | facts | {"loss_by_level": _tail_by_level(finished)}, parent)
+        before, teacher_steps = name, steps
+
+
+def _tail_by_level(finished: Finished) -> list[dict[str, float]]:
+    """Loss per noise level over the last fifth of the log."""
+    return loss_by_level(finished.losses[-max(1, len(finished.losses) // 5) :], SCHEDULE)
+
+
+def _save_student(shop: Workshop, name: str, network: nn.Module, card: Mapping[str, Any], parent: Mapping[str, Any]) -> None:
+    kept = {key: parent[key] for key in ("codec_sha256", "text_sha256", "schedule", "steps")}
+    save_network(shop.out, name, network, {**kept, "parent": parent["name"], "parent_sha256": parent["sha256"], **card})
+
+
+def _section(shop: Workshop, name: str) -> Any:
+    section = getattr(shop.config, name)
+    if section is None:
+        raise ConfigError(f"section [{name}] is not in the configuration; add it, or leave {name} out of --only")
+    return section
+
+
+def parts_of(config: TrainConfig) -> dict[str, Callable[[Workshop], None]]:
+    """Parts that `config` has, in the order in which they are made."""
+    makers: dict[str, Callable[[Workshop], None]] = {"codec": make_codec, "embedder": make_embedder, "teacher": make_teacher, "guided": make_guided}
+    found = {name: make for name, make in makers.items() if getattr(config, name) is not None}
+    for weighting in config.students.weightings if config.students else ():
+        found[weighting] = functools.partial(make_students, weighting=weighting)
+    return found
+
+
+def make_bundle(config: TrainConfig, only: Sequence[str] = (), progress: Progress = silent) -> list[str]:
+    """Make the parts of `config` that are not there yet (or those of `only`), in order; their names.
+
+    Raises ConfigError for an unknown part, and what the trainings raise.
+    """
+    parts = parts_of(config)
+    unknown = [name for name in only if name not in parts]
+    if unknown:
+        raise ConfigError(f"--only {unknown[0]}: no such part in the configuration; parts: {', '.join(parts)}")
+    write_text(config.out / "config.toml", config.to_toml())
+    shop = Workshop(config, progress)
+    wanted = [name for name in parts if not only or name in only]
+    for name in wanted:
+        if not shop.is_done(name):
+            parts[name](shop)
+    return wanted

@@ -1,0 +1,140 @@
+"""What networks are trained on: audio of one length as 16-bit samples on disk, with captions, memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+import tta_bench.data
+from tta_bench.audio import AUDIO_VERSION, quantise, read_audio, resample
+from tta_bench.data.events import EVENT_CLASSES
+from tta_bench.data.scene import Split, draw_scene
+from tta_bench.data.synth import CLIP_SAMPLES, SYNTH_VERSION, event_labels, other_caption, synth_clip
+from tta_bench.files import atomic_write, digest, sha256_file
+from tta_bench.harness.progress import Progress, silent
+from tta_bench.harness.recipe import Data
+from tta_bench.weights import cache_folder
+
+SAMPLE_RATE_HZ = 16_000
+_CHUNK = 64
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """audio: (N, T) int16, memory-mapped, 16 kHz. audio_sha256: of its samples. captions: N tuples of variants.
+
+    scenes: (N,) int; equal numbers for clips that the same captions describe. labels: (N, K) 0/1 by `classes`, None where unknown.
+    """
+
+    audio: npt.NDArray[np.int16]
+    audio_sha256: str
+    captions: list[tuple[str, ...]]
+    scenes: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.float32] | None
+    classes: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of audio and captions."""
+        return digest([self.audio_sha256, self.audio.shape, self.captions])
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def samples(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """(B, T) float32 in [-1, 1]."""
+        return self.audio[indices].astype(np.float32) / 32768.0
+
+
+def load_corpus(data: Data, progress: Progress = silent) -> Corpus:
+    """The corpus that `data` describes, rendered or decoded once and cached. Raises InputError for a manifest that cannot be used."""
+    return _of_manifest(data, progress) if data.manifest else _of_synth(data, progress)
+
+
+def _of_synth(data: Data, progress: Progress) -> Corpus:
+    root = Path(tta_bench.data.__path__[0])
+    code = [sha256_file(path) for path in sorted(root.rglob("*.py")) if path.name != "manifest.py"]
+    key = digest(["synthcaps", SYNTH_VERSION, code, data.split, data.seed, data.clips, data.captions_per_clip])
+    path = cache_folder() / "corpora" / f"{key}.npy"
+    facts = path.with_suffix(".json")
+    if not facts.exists():
+        chunks = [(data.seed, data.split, range(a, min(a + _CHUNK, data.clips))) for a in range(0, data.clips, _CHUNK)]
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            rows = _watched(pool.map(_render, chunks), "rendering SynthCaps", len(chunks), progress)
+            audio_sha256 = _store(path, rows, (data.clips, CLIP_SAMPLES))
+        captions = [[other_caption(data.seed, data.split, i, v) for v in range(data.captions_per_clip)] for i in range(data.clips)]
+        with atomic_write(facts) as file:
+            file.write(json.dumps({"audio_sha256": audio_sha256, "captions": captions}).encode())
+    found = json.loads(facts.read_text(encoding="utf-8"))
+    scenes = [draw_scene(data.seed, data.split, i) for i in range(data.clips)]
+    return Corpus(
+        np.load(path, mmap_mode="r"),
+        found["audio_sha256"],
+        [tuple(variants) for variants in found["captions"]],
+        _numbered([scene.key for scene in scenes]),
+        np.stack([event_labels(scene) for scene in scenes]),
+        tuple(EVENT_CLASSES),
+    )
+
+
+def _render(chunk: tuple[int, Split, range]) -> npt.NDArray[np.int16]:
+    seed, split, indices = chunk
+    return np.stack([quantise(synth_clip(seed, split, i).audio)[0] for i in indices])
+
+
+def _of_manifest(data: Data, progress: Progress) -> Corpus:
+    from tta_bench.data.manifest import read_manifest
+
+    assert data.manifest is not None
+    clips = read_manifest(data.manifest, data.folder)
+    samples = round(data.clip_s * SAMPLE_RATE_HZ)
+    key = digest(["manifest", AUDIO_VERSION, samples, [sha256_file(clip.path) for clip in clips]])
+    path = cache_folder() / "corpora" / f"{key}.npy"
+    if not path.exists():
+        rows = _watched((_decoded(clip.path, samples)[None] for clip in clips), "reading audio", len(clips), progress)
+        _store(path, rows, (len(clips), samples))
+    classes = tuple(sorted({clip.label for clip in clips if clip.label}))
+    labels = np.array([[clip.label == name for name in classes] for clip in clips], dtype=np.float32) if classes else None
+    captions: list[tuple[str, ...]] = [(clip.caption,) for clip in clips]
+    return Corpus(np.load(path, mmap_mode="r"), key, captions, _numbered([clip.caption for clip in clips]), labels, classes)
+
+
+def _decoded(path: Path, samples: int) -> npt.NDArray[np.int16]:
+    """(samples,) the beginning of a file, zero-padded."""
+    audio = read_audio(path)
+    mono = resample(audio.samples, audio.sample_rate_hz, SAMPLE_RATE_HZ)[:samples]
+    return quantise(np.pad(mono, (0, samples - len(mono))))[0]
+
+
+def _watched(rows: Iterable[T], task: str, total: int, progress: Progress) -> Iterable[T]:
+    for done, row in enumerate(rows, 1):
+        yield row
+        progress(task, done, total)
+
+
+def _store(path: Path, parts: Iterable[npt.NDArray[np.int16]], shape: tuple[int, int]) -> str:
+    """Write (N, T) int16 parts one after the other as one .npy file; SHA-256 of the samples."""
+    state = hashlib.sha256()
+    with atomic_write(path) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": shape})
+        for part in parts:
+            content = np.ascontiguousarray(part, dtype="<i2").tobytes()
+            state.update(content)
+            file.write(content)
+    return state.hexdigest()
+
+
+def _numbered(keys: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Equal keys get equal numbers."""
+    numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=np.int64)

@@ -1,0 +1,64 @@
+"""SynthCaps as files: clips of a split with their captions in a folder, which other tools can read too."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from pydantic import Field
+
+from tta_bench.audio import write_audio
+from tta_bench.config import PathText, Settings
+from tta_bench.data.scene import Split, draw_scene
+from tta_bench.data.sounds.dsp import SAMPLE_RATE_HZ
+from tta_bench.data.synth import other_caption, synth_clip
+from tta_bench.errors import InputError
+from tta_bench.files import cannot_write, write_text
+from tta_bench.harness.progress import Progress, silent
+
+
+class SynthSet(Settings):
+    """What `tta-bench synth` writes: the first `n` clips of `split`, drawn by `seed`."""
+
+    out: PathText
+    n: int = Field(ge=1, le=1_000_000)
+    split: Split = "test"
+    seed: int = 0
+
+
+def write_synth_set(config: SynthSet, progress: Progress = silent) -> Path:
+    """Write out/CLIP_ID.flac (2.56 s, 16 kHz) and at last out/captions.csv, whose path is returned; equal configurations give equal bytes.
+
+    captions.csv has the columns clip_id, file, caption and events (the scene's key). Raises InputError where the folder holds another
+    captions.csv or cannot be written; other files in it stay.
+    """
+    listing = config.out / "captions.csv"
+    text = _listing(config)
+    try:
+        differs = listing.read_bytes() != text.encode()
+    except (FileNotFoundError, NotADirectoryError):
+        differs = False
+    except OSError as error:
+        raise cannot_write(listing, error) from error
+    if differs:
+        wanted = f"{config.n} clips of {config.split}, seed {config.seed}"
+        raise InputError(f"{listing}: lists other clips than the wanted ones ({wanted}); choose another folder with --out, or remove the file")
+    for i in range(config.n):
+        clip = synth_clip(config.seed, config.split, i)
+        write_audio(config.out / f"{clip.clip_id}.flac", clip.audio, SAMPLE_RATE_HZ)
+        progress("writing clips", i + 1, config.n)
+    write_text(listing, text)
+    return listing
+
+
+def _listing(config: SynthSet) -> str:
+    """captions.csv; needs no audio."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(["clip_id", "file", "caption", "events"])
+    for i in range(config.n):
+        clip_id = f"{config.split}-{i:06d}"  # as `synth_clip` calls it
+        scene = draw_scene(config.seed, config.split, i)
+        rows.writerow([clip_id, f"{clip_id}.flac", other_caption(config.seed, config.split, i, 0), scene.key])
+    return out.getvalue()

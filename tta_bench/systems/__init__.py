@@ -1,0 +1,1 @@
+"""Systems: whatever turns captions into audio at a number of steps."""
