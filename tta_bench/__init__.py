@@ -15,8 +15,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tta_bench.api import evaluate as evaluate
     from tta_bench.api import load_embedder as load_embedder
+    from tta_bench.api import load_system as load_system
 
-__all__ = ["__version__", "evaluate", "load_embedder"]
+__all__ = ["__version__", "evaluate", "load_embedder", "load_system"]
 
 
 def __getattr__(name: str) -> Any:

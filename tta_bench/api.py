@@ -12,6 +12,9 @@ from tta_bench.embedders.protocol import Embedder
 from tta_bench.harness.evaluate import Evaluation
 from tta_bench.harness.evaluate import evaluate as run_evaluation
 from tta_bench.harness.progress import Progress, silent
+from tta_bench.systems.latent import load_latent
+
+load_system = load_latent
 
 
 def evaluate(

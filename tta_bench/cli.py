@@ -110,11 +110,11 @@ def distill(
     out: Annotated[str, typer.Option(metavar="PATH", help="Folder of students and checkpoints.")],
     data: Annotated[str | None, typer.Option(metavar="MANIFEST", help="CSV with clip_id, file, caption. Default: SynthCaps.")] = None,
     clips: Annotated[int | None, typer.Option(help="Clips of SynthCaps; 30000 by default.")] = None,
-    updates: Annotated[int | None, typer.Option(help="Of every stage; 4000 by default.")] = None,
+    updates: Annotated[str | None, typer.Option(metavar="N[,N...]", help="Of every stage, or one for each; 4000 by default.")] = None,
     guided_updates: Annotated[int | None, typer.Option(help="Of the stage that folds guidance in; 6000 by default.")] = None,
     batch: Annotated[int | None, typer.Option(help="Clips per update; 32 by default.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="AdamW's, falling to 0 in every stage; 3e-4 by default.")] = None,
-    gamma: Annotated[float | None, typer.Option(help="Of weightings that have it; 5 by default.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Of weightings that have it; their own by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of data order and noise.")] = None,
     device: Annotated[Literal["auto", "cpu"] | None, typer.Option(help="auto takes a GPU where there is one.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
@@ -125,22 +125,46 @@ def distill(
     from tta_bench.harness.distill_run import distill as run
     from tta_bench.terminal import progress_bars
 
-    flags = {"teacher": teacher, "weighting": weighting, "steps": _numbers(steps), "out": out, "data": data, "clips": clips, "updates": updates,
-             "guided_updates": guided_updates, "batch": batch, "learning_rate": learning_rate, "gamma": gamma, "seed": seed, "device": device,
-             "threads": threads}  # fmt: skip
+    flags = {"teacher": teacher, "weighting": weighting, "steps": _numbers("--steps", steps), "out": out, "data": data,
+             "clips": clips, "updates": updates and _numbers("--updates", updates), "guided_updates": guided_updates, "batch": batch,
+             "learning_rate": learning_rate, "gamma": gamma, "seed": seed, "device": device, "threads": threads}  # fmt: skip
     settings = parse_settings(DistillConfig, {key: value for key, value in flags.items() if value is not None}, "command line")
     with progress_bars() as progress:
         made = run(settings, progress)
     typer.echo(f"{', '.join(made)}: in {settings.out}; losses in {settings.out / 'training'}")
 
 
-def _numbers(text: str) -> list[int]:
+@app.command()
+def examine(
+    out: Annotated[str, typer.Option(metavar="PATH", help="Folder of the tables, e.g. reports/bundle.")],
+    bundle: Annotated[str | None, typer.Option(metavar="PATH", help="Folder of networks; the package's by default.")] = None,
+    part: Annotated[list[str] | None, typer.Option(metavar="PART", help="embedder, codec, teacher, students or sheet; all by default.")] = None,
+    clips: Annotated[int | None, typer.Option(help="Test clips, 512 by default.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N,N,...", help="Seeds of the noise; 0,1 by default.")] = None,
+    student_steps: Annotated[str | None, typer.Option(metavar="N,N,...", help="Only students of these steps.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance; 3 by default.")] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="NAME", help="Weighting that others are compared with; constant by default.")] = None,
+) -> None:
+    """Measure a bundle on unseen SynthCaps clips: embedder, codec, teacher's step curve, students; tables and spectrograms."""
+    from tta_bench.config import parse_settings
+    from tta_bench.harness.examine_report import ExamineConfig, examine_bundle
+    from tta_bench.terminal import progress_bars
+
+    flags = {"out": out, "bundle": bundle, "part": part, "clips": clips, "seeds": seeds and _numbers("--seeds", seeds), "baseline": baseline,
+             "student_steps": student_steps and _numbers("--student-steps", student_steps), "guidance_scale": guidance_scale}  # fmt: skip
+    settings = parse_settings(ExamineConfig, {key: value for key, value in flags.items() if value not in (None, [])}, "command line")
+    with progress_bars() as progress:
+        written = examine_bundle(settings, progress)
+    typer.echo(f"{', '.join(map(str, written))}; shown in {settings.out / 'README.md'}")
+
+
+def _numbers(flag: str, text: str) -> list[int]:
     from tta_bench.errors import ConfigError
 
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"--steps {text}: must be whole numbers with commas between them, e.g. 200,100,50,25") from error
+        raise ConfigError(f"{flag} {text}: must be whole numbers with commas between them, e.g. 200,100,50,25") from error
 
 
 def _stop(signum: int, frame: FrameType | None) -> Any:

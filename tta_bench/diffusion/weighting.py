@@ -11,6 +11,7 @@ high and at low noise and that theirs balances both; truncated SNR lifts the low
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -83,6 +84,13 @@ def bsa_soft(snr: Tensor, gamma: float = GAMMA) -> Tensor:
     return 1.0 + gamma * snr / (snr + gamma)
 
 
+def default_gamma(name: str) -> float:
+    """What weighting `name` takes as gamma where none is given; for those without one it changes nothing. Raises ConfigError for an unknown name."""
+    if name not in WEIGHTINGS:
+        raise ConfigError(f"unknown weighting {name!r}; known: {', '.join(WEIGHTINGS)}")
+    return float(inspect.signature(WEIGHTINGS[name]).parameters["gamma"].default)
+
+
 def in_eps_space(weight: Tensor, snr: Tensor) -> Tensor:
     """w / snr: the same weighting for an eps-loss. Raises ConfigError at snr = 0, where an eps-loss says nothing about x."""
     if bool((snr <= 0).any()):
@@ -104,11 +112,9 @@ def v_weights(name: str, log_snr: Tensor, gamma: float | None = None, sigma_data
     latents. Where the only noise level weighs nothing (snr = 0, N = 1) the weight is 1, as for all weightings.
     Raises ConfigError for an unknown name.
     """
-    if name not in WEIGHTINGS:
-        raise ConfigError(f"unknown weighting {name!r}; known: {', '.join(WEIGHTINGS)}")
+    gamma = default_gamma(name) if gamma is None else gamma
     snr = torch.exp(log_snr.double())
-    scaled = snr * sigma_data**2
-    weight = WEIGHTINGS[name](scaled) if gamma is None else WEIGHTINGS[name](scaled, gamma=gamma)
+    weight = WEIGHTINGS[name](snr * sigma_data**2, gamma=gamma)
     weight = in_v_space(weight, snr)
     mean = weight.mean()
     return weight / mean if mean > 0 else torch.ones_like(weight)

@@ -1,16 +1,17 @@
-"""Embedders by name: `mel`, `yamnet:PATH`, `log_mel`."""
+"""Embedders by name: `mel`, `yamnet:PATH`, `log_mel`, `bundled` (or `bundled:FOLDER`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from tta_bench.embedders.protocol import Embedder
 from tta_bench.errors import InputError
 
 
 def load_embedder(spec: str, device: str = "cpu") -> Embedder:
-    """Embedder called `NAME` or `NAME:PATH`, PATH being its weights file; device "cpu" or "cuda".
+    """Embedder called `NAME` or `NAME:PATH`, PATH being its weights file or folder; device "cpu" or "cuda".
 
     Raises InputError for an unknown name, a path that is missing or not taken, or a device that is not there; WeightsError for bad weights.
     """
@@ -20,11 +21,11 @@ def load_embedder(spec: str, device: str = "cpu") -> Embedder:
     if device == "cuda":
         _need_cuda()
     takes_path, build = EMBEDDERS[name]
-    if takes_path and not path:
+    if (takes_path == "always" or colon) and not path:
         raise InputError(f"--embedder {spec}: needs its weights file; write --embedder {name}:PATH")
-    if colon and not takes_path:
+    if colon and takes_path == "never":
         raise InputError(f"--embedder {spec}: {name} takes no file; write --embedder {name}")
-    return build(_expanded(path), device)
+    return build(_expanded(path) if path else None, device)
 
 
 def _expanded(path: str) -> Path:
@@ -41,26 +42,34 @@ def _need_cuda() -> None:
         raise InputError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
 
 
-def _mel(path: Path, device: str) -> Embedder:
+def _mel(path: Path | None, device: str) -> Embedder:
     from tta_bench.embedders.mel import MelEmbedder
 
     return MelEmbedder()
 
 
-def _log_mel(path: Path, device: str) -> Embedder:
+def _log_mel(path: Path | None, device: str) -> Embedder:
     from tta_bench.embedders.log_mel import LogMelEmbedder
 
     return LogMelEmbedder()
 
 
-def _yamnet(path: Path, device: str) -> Embedder:
+def _yamnet(path: Path | None, device: str) -> Embedder:
     from tta_bench.embedders.yamnet import YamnetEmbedder
 
+    assert path is not None  # "always"
     return YamnetEmbedder(path, device)
 
 
-EMBEDDERS: dict[str, tuple[bool, Callable[[Path, str], Embedder]]] = {
-    "mel": (False, _mel),
-    "yamnet": (True, _yamnet),
-    "log_mel": (False, _log_mel),
+def _bundled(path: Path | None, device: str) -> Embedder:
+    from tta_bench.embedders.bundled import BundledEmbedder
+
+    return BundledEmbedder(path, device)
+
+
+EMBEDDERS: dict[str, tuple[Literal["never", "always", "may"], Callable[[Path | None, str], Embedder]]] = {
+    "mel": ("never", _mel),
+    "yamnet": ("always", _yamnet),
+    "log_mel": ("never", _log_mel),
+    "bundled": ("may", _bundled),
 }

@@ -66,15 +66,20 @@ class Workshop:
             "data": self.config.data.model_dump(mode="json", exclude_none=True),
             "made_from": dict(task.identity),
             "seed": self.config.seed,
+            "runtime": self.config.runtime.model_dump(mode="json", include={"precision", "device", "threads"}),
             "training_ended": last,
             "code_version": code_version(),
             "torch": torch.__version__,
         }
         return finished, card
 
-    def is_done(self, name: str) -> bool:
-        """Whether network `name` is there."""
-        return (self.out / f"{name}.json").exists()
+    def is_done(self, name: str, parent: str | None = None) -> bool:
+        """Whether network `name` is there. Raises WeightsError where it was made from another `parent` than the one that is there now."""
+        if not (self.out / f"{name}.json").exists():
+            return False
+        if parent and read_card(self.out, name).get("parent_sha256") != read_card(self.out, parent)["sha256"]:
+            raise WeightsError(f"{self.out / name}.json: was distilled from another {parent} than the one beside it; delete one of them")
+        return True
 
 
 def encode_corpus(corpus: Corpus, codec: Codec, card: Mapping[str, Any], progress: Progress = silent) -> LatentCorpus:
@@ -145,10 +150,10 @@ def load_teacher(folder: Path, name: str) -> tuple[Teacher, dict[str, Any]]:
     return Teacher(denoiser, text, card["sha256"], CosineSchedule(**card["schedule"]), card["steps"]), card
 
 
-def make_guided(shop: Workshop) -> None:
-    """The guided student: the teacher with guidance folded into one evaluation."""
+def make_guided(shop: Workshop, before: str = "teacher") -> None:
+    """The guided student: the network `before` with guidance folded into one evaluation."""
     recipe = _section(shop, "guided")
-    teacher, parent = load_teacher(shop.out, "teacher")
+    teacher, parent = load_teacher(shop.out, before)
     task = GuidedTask(recipe, shop.latents(), teacher, shop.config.seed)
     finished, card = shop.run(task, recipe)
     facts = {"role": "guided", "guidance_scales": list(task.scales), "loss_by_level": _tail_by_level(finished)}
@@ -161,13 +166,13 @@ def make_students(shop: Workshop, weighting: str, before: str = "guided") -> Non
     teacher_steps = recipe.teacher_steps
     for steps, updates in zip(recipe.steps, recipe.updates, strict=True):
         name = f"student-{weighting}-{steps}"
-        if not shop.is_done(name):
+        if not shop.is_done(name, before):
             teacher, parent = load_teacher(shop.out, before)
             scales = tuple(parent["guidance_scales"])
             stage = recipe.stage.model_copy(update={"updates": updates})
             task = StageTask(stage, Stage(SCHEDULE, teacher_steps, steps), weighting, recipe.gamma, scales, shop.latents(), teacher, shop.config.seed)
             finished, card = shop.run(task, stage)
-            facts = {"role": "student", "weighting": weighting, "gamma": recipe.gamma, "steps": steps, "guidance_scales": list(scales)}
+            facts = {"role": "student", "weighting": weighting, "gamma": task.identity["gamma"], "steps": steps, "guidance_scales": list(scales)}
             _save_student(shop, name, task.objective.denoiser, card | facts | {"loss_by_level": _tail_by_level(finished)}, parent)
         before, teacher_steps = name, steps
 
@@ -211,6 +216,6 @@ def make_bundle(config: TrainConfig, only: Sequence[str] = (), progress: Progres
     shop = Workshop(config, progress)
     wanted = [name for name in parts if not only or name in only]
     for name in wanted:
-        if not shop.is_done(name):
+        if not shop.is_done(name, "teacher" if name == "guided" else None):
             parts[name](shop)
     return wanted

@@ -18,7 +18,7 @@ def accelerator_of(runtime: Runtime, folder: Path) -> Any:
     """
     try:
         from accelerate import Accelerator
-        from accelerate.utils import ProjectConfiguration
+        from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
     except (ImportError, OSError, RuntimeError) as error:
         raise ExtraMissing("accelerate", "train", str(error).splitlines()[0]) from error
     if runtime.threads:
@@ -28,6 +28,7 @@ def accelerator_of(runtime: Runtime, folder: Path) -> Any:
             cpu=runtime.device == "cpu",
             mixed_precision=runtime.precision,
             log_with=runtime.tracker,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a teacher's scale embedding, a student's null text
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "tracker")),
         )
     except ValueError as error:

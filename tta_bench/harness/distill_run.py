@@ -19,8 +19,8 @@ from tta_bench.models.bundle import read_card
 class DistillConfig(Settings):
     """teacher: a bundle's folder (its network "teacher"), or a network's .safetensors or .json in one. steps: the teacher's, then each student's.
 
-    updates: of every stage. guided_updates: of stage 1, which a teacher without guidance of its own needs first. data: a manifest; without
-    it SynthCaps, `clips` clips.
+    updates: of every stage, or one number for each. guided_updates: of stage 1, which a teacher without guidance of its own needs first.
+    data: a manifest; without it SynthCaps, `clips` clips.
     """
 
     teacher: PathText
@@ -29,11 +29,11 @@ class DistillConfig(Settings):
     out: PathText
     data: PathText | None = None
     clips: int = Field(default=30_000, ge=2)
-    updates: int = Field(default=4000, ge=1)
+    updates: tuple[int, ...] = (4000,)
     guided_updates: int = Field(default=6000, ge=1)
     batch: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=3e-4, gt=0.0)
-    gamma: float = Field(default=5.0, gt=0.0)
+    gamma: float | None = Field(default=None, gt=0.0)
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     threads: int | None = Field(default=None, ge=1)
@@ -43,13 +43,13 @@ class DistillConfig(Settings):
         common = {"batch": self.batch, "learning_rate": self.learning_rate}
         students = {
             "weightings": [self.weighting], "steps": self.steps[1:], "teacher_steps": self.steps[0], "gamma": self.gamma,
-            "updates": [self.updates] * (len(self.steps) - 1),
-            "stage": {**common, "updates": self.updates, "warm_up": 0, "decay": "linear", "autocast": False},
+            "updates": self.updates * (len(self.steps) - 1) if len(self.updates) == 1 else self.updates,
+            "stage": {**common, "updates": 1, "warm_up": 0, "decay": "linear", "autocast": False},
         }  # fmt: skip
         values = {
             "out": self.out, "seed": self.seed, "data": {"manifest": self.data, "clips": self.clips},
             "runtime": {"device": self.device, "threads": self.threads},
-            "guided": {**common, "updates": self.guided_updates}, "students": students,
+            "guided": {**common, "updates": self.guided_updates, "warm_up": 0, "decay": "linear", "autocast": False}, "students": students,
         }  # fmt: skip
         return parse_settings(TrainConfig, values, "distill")
 
@@ -69,8 +69,8 @@ def distill(config: DistillConfig, progress: Progress = silent) -> list[str]:
     for part in ("codec", "text", name):
         _copy(folder, config.out, part)
     shop = Workshop(training, progress)
-    if "guidance_scales" not in card and not shop.is_done("guided"):
-        make_guided(shop)
+    if "guidance_scales" not in card and not shop.is_done("guided", name):
+        make_guided(shop, before=name)
     make_students(shop, config.weighting, before=name if "guidance_scales" in card else "guided")
     return [f"student-{config.weighting}-{steps}" for steps in config.steps[1:]]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from tta_bench.diffusion.distill import Stage, weighted_v_loss
 from tta_bench.diffusion.guidance import guided
 from tta_bench.diffusion.schedule import CosineSchedule
-from tta_bench.diffusion.weighting import v_weights
+from tta_bench.diffusion.weighting import default_gamma, v_weights
 from tta_bench.errors import ConfigError
 from tta_bench.harness.recipe import GuidedRecipe, Optimisation
 from tta_bench.harness.train_teacher import LatentCorpus, at_level, draw
@@ -28,7 +28,7 @@ from tta_bench.models.denoiser import Denoiser, TextCondition
 from tta_bench.models.text import TextEncoder
 from tta_bench.rng import generator
 
-BINS = 10  # of the loss log over noise levels; a stage of fewer steps has one for each
+BINS = 10  # of the loss log over noise levels, at most: bins of a stage hold equally many steps
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class StudentObjective(Objective):
         super().__init__()
         self.denoiser = denoiser
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`. "bin_loss", "bin_count": sums of the unweighted v-MSE by noise level, and how many they are of."""
         v = self.denoiser(batch["z"], batch["log_snr"], TextCondition(batch["states"], batch["mask"]), batch["guidance_scale"])
         error = weighted_v_loss(v, batch["target"], torch.ones_like(batch["weight"]))
@@ -137,8 +137,8 @@ class StageTask(_StudentTask):
     """
 
     def __init__(
-        self, recipe: Optimisation, stage: Stage, weighting: str, gamma: float, scales: tuple[float, float], corpus: LatentCorpus, teacher: Teacher,
-        seed: int,
+        self, recipe: Optimisation, stage: Stage, weighting: str, gamma: float | None, scales: tuple[float, float], corpus: LatentCorpus,
+        teacher: Teacher, seed: int,
     ) -> None:  # fmt: skip
         super().__init__(f"{weighting} {stage.student_steps}", recipe, scales, corpus, teacher, seed)
         if teacher.schedule != stage.schedule:
@@ -151,12 +151,12 @@ class StageTask(_StudentTask):
         self.stream = f"{stage.teacher_steps} to {stage.student_steps}"  # no weighting: all see the same data and noise
         self.weights = v_weights(weighting, stage.log_snrs, gamma)
         self.identity |= {"stage": [stage.teacher_steps, stage.student_steps], "schedule": asdict(stage.schedule)}
-        self.identity |= {"weighting": weighting, "gamma": gamma}
+        self.identity |= {"weighting": weighting, "gamma": default_gamma(weighting) if gamma is None else gamma}
 
     @property
     def bins(self) -> int:
         """See `_StudentTask`."""
-        return min(BINS, self.stage.student_steps)
+        return max(bins for bins in range(1, BINS + 1) if self.stage.student_steps % bins == 0)
 
     def _target(
         self, uniform: Tensor, noised: Callable[[Tensor], Tensor], text: TextCondition, guidance_scale: Tensor, denoiser: Denoiser

@@ -19,6 +19,7 @@ from tta_bench.data.scene import Event, Scene, draw_scene
 from tta_bench.data.synth import event_labels, render_scene, synth_clip
 from tta_bench.embedders.bundled import BundledEmbedder
 from tta_bench.embedders.log_mel import LogMelEmbedder
+from tta_bench.errors import InputError
 from tta_bench.harness.listening import Heard, difference, hear, hear_captions, over_seeds, score
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.stft import stft_distance
@@ -235,24 +236,18 @@ def system_rows(
 ) -> list[Row]:
     """Quality of every (system, weighting, steps), and fidelity to the teacher at its longest step count under the same noise and guidance."""
     teacher = load_latent("teacher", bench.folder)
-    found: dict[tuple[str, int], list[dict[str, Score]]] = {}
+    found: list[list[dict[str, Score]]] = [[] for _ in cells]
     for seed in seeds:
         target = bench.hear(bench.generate(teacher, teacher_steps, guidance_scale, seed))
-        for system, _, steps in cells:
+        for cell, (system, _, steps) in zip(found, cells, strict=True):
             same = system.name == teacher.name and steps == teacher_steps and system.sampler == teacher.sampler
             heard = target if same else bench.hear(bench.generate(system, steps, guidance_scale, seed))
-            scores = bench.quality(heard) | {name: score(name, heard, target) for name in FIDELITY}
-            found.setdefault((system.name, steps), []).append(scores)
-    return [
-        Row(
-            system.name,
-            weighting,
-            steps,
-            guidance_scale,
-            {name: over_seeds([s[name] for s in found[system.name, steps]]) for name in (*QUALITY, *FIDELITY)},
-        )
-        for system, weighting, steps in cells
-    ]
+            cell.append(bench.quality(heard) | {name: score(name, heard, target) for name in FIDELITY})
+    rows = []
+    for cell, (system, weighting, steps) in zip(found, cells, strict=True):
+        scores = {name: over_seeds([scores[name] for scores in cell]) for name in (*QUALITY, *FIDELITY)}
+        rows.append(Row(system.name, weighting, steps, guidance_scale, scores))
+    return rows
 
 
 def as_frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -268,7 +263,10 @@ def as_frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 def paired_differences(rows: Sequence[Row], baseline: str, steps: int) -> pd.DataFrame:
     """Each weighting minus `baseline` at equal steps, paired by clip."""
-    at = {row.weighting: row for row in rows if row.steps == steps and row.weighting}
+    chosen = [row for row in rows if row.steps == steps and row.weighting]
+    at = {row.weighting: row for row in chosen}
+    if len(at) != len(chosen) or baseline not in at:
+        raise InputError(f"at {steps} steps there must be one row of each weighting, {baseline} among them; got {[row.weighting for row in chosen]}")
     lines = []
     for weighting, row in at.items():
         for name in row.scores if weighting != baseline else ():

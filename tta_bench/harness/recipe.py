@@ -48,10 +48,10 @@ class Optimisation(Settings):
 
 
 class Runtime(Settings):
-    """Where and how trainings run; nothing here is part of what is trained. save_every_s: seconds between checkpoints."""
+    """Where and how trainings run. precision: bf16 runs networks whose recipe allows it under autocast. save_every_s: seconds between checkpoints."""
 
     device: Literal["auto", "cpu"] = "auto"
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16"] = "no"
     threads: int | None = Field(default=None, ge=1)
     tracker: str | None = None
     save_every_s: float = Field(default=60.0, ge=0.0)
@@ -92,19 +92,22 @@ class DenoiserRecipe(Optimisation):
 class GuidedRecipe(Optimisation):
     """Stage 1 of guided distillation: scales s (1 = no guidance) are drawn uniformly from lowest_scale to highest_scale."""
 
-    lowest_scale: float = Field(default=1.0, ge=0.0)
+    lowest_scale: float = Field(default=1.0, gt=0.0)
     highest_scale: float = Field(default=6.0, gt=0.0)
 
 
 class DistillRecipe(Settings):
-    """Progressive distillation: one stage for each entry of `steps` (the student's), each with its own updates; see `StageRecipe`."""
+    """Progressive distillation: one stage for each entry of `steps` (the student's), each with its own `updates`, else as `stage` says.
+
+    gamma: of the weightings that have one; None is each weighting's own default.
+    """
 
     weightings: tuple[str, ...] = ("constant", "truncated_snr", "snr_plus_one", "min_snr", "bsa")
     steps: tuple[int, ...] = (100, 50, 25, 5, 1)
     teacher_steps: int = Field(TEACHER_STEPS, ge=1)
     updates: tuple[int, ...] = (4000, 4000, 4000, 2500, 2500)
     stage: Optimisation = Optimisation(updates=1, learning_rate=3e-4, warm_up=0, decay="linear", autocast=False)
-    gamma: float = Field(default=5.0, gt=0.0)
+    gamma: float | None = Field(default=None, gt=0.0)
 
     @field_validator("weightings")
     @classmethod

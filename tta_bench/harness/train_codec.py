@@ -31,7 +31,7 @@ class CodecObjective(Objective):
         self.codec = Codec(codec_shape(recipe))
         self.recipe = recipe
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
         audio = batch["audio"]
         latents = self.codec.encode_raw(audio).float()
@@ -69,7 +69,8 @@ def set_latent_statistics(codec: Codec, corpus: Corpus, clips: int = 4096) -> No
     """Mean and standard deviation of each latent channel over the first `clips` training clips, into the codec."""
     frames = corpus.audio.shape[1] // codec.shape.samples_per_latent * codec.shape.samples_per_latent
     count = min(clips, len(corpus))
-    parts = [torch.from_numpy(corpus.samples(np.arange(a, min(a + 64, count)))[:, :frames]) for a in range(0, count, 64)]
+    device = codec.latent_mean.device
+    parts = [torch.from_numpy(corpus.samples(np.arange(a, min(a + 64, count)))[:, :frames]).to(device) for a in range(0, count, 64)]
     latents = torch.cat([codec.encode_raw(part) for part in parts]).double()
     codec.latent_mean.copy_(latents.mean(dim=(0, 2)))
     codec.latent_std.copy_(latents.std(dim=(0, 2)))

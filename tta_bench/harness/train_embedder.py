@@ -25,14 +25,17 @@ _NOISE_DB = (12.0, 40.0)  # signal-to-noise ratios of the noise that is added
 
 
 class EmbedderObjective(Objective):
-    """batch: "audio" (B, T), "tokens" (B, S), "labels" (B, K), "scenes" (B,) int: equal ones are not each other's negatives."""
+    """batch: "audio" (B, T), "tokens" (B, S), "labels" (B, K), "scenes" (B,) int: equal ones are not each other's negatives.
+
+    Negatives are those of one process's share of the batch.
+    """
 
     def __init__(self, network: Embedder) -> None:
         super().__init__()
         self.network = network
         self.log_scale = nn.Parameter(torch.tensor(2.65))  # ln(1 / 0.07)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
         _, logits, joint = self.network.audio(batch["audio"])
         words = self.network.text(batch["tokens"])
@@ -84,8 +87,9 @@ class EmbedderTask:
 def _with_noise(
     audio: npt.NDArray[np.float32], share_of_clips: float, rng: np.random.Generator, share: npt.NDArray[np.int64], batch: int
 ) -> npt.NDArray[np.float32]:
-    """Some clips with white noise, 12 to 40 dB below the clip's RMS."""
+    """Some clips of this process's share with white noise, 12 to 40 dB below the clip's RMS."""
     below_db = rng.uniform(*_NOISE_DB, batch)[share]
     noisy = rng.random(batch)[share] < share_of_clips
     levels = np.sqrt(np.square(audio).mean(axis=1)) * 10.0 ** (-below_db / 20.0) * noisy
-    return np.asarray(audio + levels[:, None] * rng.standard_normal(audio.shape, dtype=np.float32), dtype=np.float32)
+    drawn = rng.standard_normal((batch, audio.shape[1]), dtype=np.float32)[share]
+    return np.asarray(audio + levels[:, None] * drawn, dtype=np.float32)

@@ -72,7 +72,7 @@ class TeacherObjective(Objective):
         self.denoiser = Denoiser(denoiser)
         self.text = TextEncoder(vocabulary, text)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`: the v-MSE, which is the weighting snr_plus_one, with t uniform."""
         states, mask = self.text(batch["tokens"])
         condition = without_text(TextCondition(states, mask), batch["dropped"], self.denoiser.no_text)

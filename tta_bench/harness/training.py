@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tta_bench.errors import TtaBenchError
+from tta_bench.errors import ConfigError, TtaBenchError
 from tta_bench.files import digest, write_text
 from tta_bench.harness.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tta_bench.harness.devices import accelerator_of
@@ -41,11 +41,22 @@ class Interrupted(TtaBenchError):
 
 
 class Objective(nn.Module):
-    """The networks that are trained and their loss. `forward(batch)` gives {"loss": scalar, other scalars or tables to be logged}."""
+    """The networks that are trained and their loss: `losses(batch)` gives {"loss": scalar, other scalars or tables to be logged}.
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    float32: compute without autocast, whatever the runtime's precision; set by the loop from the recipe.
+    """
+
+    float32 = False
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See the class."""
         raise NotImplementedError
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """`losses`. Autocast is switched off in here because accelerate wraps this method in its own."""
+        device = next(self.parameters()).device.type
+        with torch.autocast(device, enabled=False) if self.float32 else contextlib.nullcontext():
+            return self.losses(batch)
 
 
 class Task(Protocol):
@@ -105,16 +116,18 @@ def train(task: Task, recipe: Optimisation, folder: Path, seed: int, runtime: Ru
     Raises Interrupted on SIGTERM and SIGINT, after saving; TtaBenchError at a loss or gradient that is not finite, naming the update,
     with the weights before it saved; WeightsError for a checkpoint of another training.
     """
-    fingerprint = digest([task.name, task.identity, recipe.model_dump(mode="json"), seed])
+    precision = runtime.precision if recipe.autocast else "no"
+    fingerprint = digest([task.name, task.identity, recipe.model_dump(mode="json"), seed, precision])
     loop = _Loop(task, recipe, folder, runtime, fingerprint)
     with _signals() as received:
         while loop.step < recipe.updates:
             loop.update()
             progress(loop.title, loop.step, recipe.updates)
-            if received or loop.save_is_due():
+            stop, due = loop.agreed(received[0] if received else 0, loop.save_is_due())
+            if stop or due:
                 loop.save()
-            if received:
-                raise Interrupted(received[0], f"{task.name} at update {loop.step} of {recipe.updates}")
+            if stop:
+                raise Interrupted(stop, f"{task.name} at update {loop.step} of {recipe.updates}")
     loop.save()
     return Finished(loop.weights(), read_losses(folder / "losses.jsonl"))
 
@@ -125,6 +138,9 @@ class _Loop:
     def __init__(self, task: Task, recipe: Optimisation, folder: Path, runtime: Runtime, fingerprint: str) -> None:
         self.task, self.recipe, self.folder, self.runtime, self.fingerprint = task, recipe, folder, runtime, fingerprint
         self.accelerator = accelerator_of(runtime, folder)
+        if recipe.batch % self.accelerator.num_processes:
+            raise ConfigError(f"{task.name}: a batch of {recipe.batch} does not divide among {self.accelerator.num_processes} processes; change it")
+        task.objective.float32 = not recipe.autocast
         optimiser = torch.optim.AdamW(task.objective.parameters(), recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay)
         found = load_checkpoint(folder / "checkpoint.pt", fingerprint)
         self.step = 0
@@ -155,8 +171,7 @@ class _Loop:
         processes = self.accelerator.num_processes
         share = np.arange(self.recipe.batch)[self.accelerator.process_index :: processes]
         batch = self.task.batch(self.step, share, self.accelerator.device)
-        with self.accelerator.autocast() if self.recipe.autocast else torch.autocast(self.accelerator.device.type, enabled=False):
-            out = self.network(batch)
+        out = self.network(batch)
         self.accelerator.backward(out["loss"])
         norm = self.accelerator.clip_grad_norm_(self.task.objective.parameters(), self.recipe.clip_norm)
         if not bool(torch.isfinite(norm)):  # of all processes together, so all of them stop
@@ -201,6 +216,14 @@ class _Loop:
             with self._losses.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         self.accelerator.log({key: value for key, value in line.items() if not isinstance(value, list)}, step=self.step)
+
+    def agreed(self, stop: int, due: bool) -> tuple[int, bool]:
+        """The signal received by any process, and whether the first one wants to save: all must do the same, or they wait for ever."""
+        if self.accelerator.num_processes == 1:
+            return stop, due
+        flags = torch.tensor([[stop, int(due)]], device=self.accelerator.device)
+        gathered = self.accelerator.gather(flags)
+        return int(gathered[:, 0].max()), bool(gathered[0, 1])
 
     def save_is_due(self) -> bool:
         """Whether the last checkpoint is older than the runtime allows."""

@@ -130,7 +130,7 @@ def test_the_loss_log_says_which_noise_levels_are_how_bad() -> None:
     task = stage_task(steps=(25, 5))
     batch = task.batch(0, ALL, CPU)
     objective = StudentObjective(stirred(task.objective.denoiser, 3))
-    out = objective(batch)
+    out = objective.losses(batch)
     assert out["bin_count"].sum() == 16
     assert torch.allclose(out["bin_loss"].sum() / 16, out["unweighted"], rtol=1e-5)
     levels = loss_by_level([{"bin_loss": [1.0, 4.0], "bin_count": [2, 2]}, {"bin_loss": [3.0, 0.0], "bin_count": [2, 0]}], SCHEDULE)

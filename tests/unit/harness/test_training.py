@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.conftest import ROOT
 from tta_bench.errors import TtaBenchError, WeightsError
 from tta_bench.harness.checkpoint import load_checkpoint
 from tta_bench.harness.recipe import Optimisation, Runtime
@@ -24,7 +27,7 @@ class Line(Objective):
         super().__init__()
         self.line = nn.Linear(3, 1)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         loss = (self.line(batch["x"])[:, 0] - batch["y"]).square().mean()
         return {"loss": loss, "bin_loss": torch.tensor([1.0, 2.0])}
 
@@ -152,3 +155,31 @@ def test_initial_weights_leave_the_global_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert same(a.objective.state_dict(), b.objective.state_dict())
     assert not same(a.objective.state_dict(), LineTask(6).objective.state_dict())
+
+
+class Seen(Line):
+    """Notes the precision in which its line is computed."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        self.line.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+        return super().losses(batch)
+
+
+seen: list[torch.dtype] = []
+
+
+def test_autocast_can_be_left_out(tmp_path: Path) -> None:
+    """In a process of its own: one process has one precision."""
+    code = f"""
+import torch
+from pathlib import Path
+from tests.unit.harness import test_training as t
+for autocast in (True, False):
+    task = t.LineTask()
+    task.objective = t.Seen()
+    recipe = t.Optimisation(updates=1, batch=8, autocast=autocast)
+    t.train(task, recipe, Path({str(tmp_path)!r}) / str(autocast), 0, t.Runtime(device="cpu", precision="bf16"))
+assert t.seen == [torch.bfloat16, torch.float32], t.seen
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

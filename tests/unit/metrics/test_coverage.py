@@ -16,6 +16,8 @@ from tta_bench.metrics.gaussian import GaussianStats
 from tta_bench.metrics.kernel import KernelDistance, median_bandwidth
 from tta_bench.metrics.score import Score, mean_score
 
+pytestmark = pytest.mark.slow
+
 REPLICATES, CLIPS, DIM = 2000, 256, 16
 IDS = [f"{i:03d}" for i in range(CLIPS)]
 

@@ -126,6 +126,15 @@ class TestDenoiser:
         together = denoiser(z, log_snr, TextCondition(states, mask))
         assert torch.allclose(together[:1], denoiser(z[:1], log_snr[:1], TextCondition(states[:1, :2], mask[:1, :2])), atol=1e-5)
 
+    def test_noise_levels_are_told_apart_where_training_meets_them(self) -> None:
+        denoiser = Denoiser(DENOISER)
+        with torch.no_grad():
+            nn.init.normal_(denoiser.outward.weight)
+        z = torch.randn(1, 4, 8)
+        at = [denoiser(z, torch.tensor([level])) for level in (-20.0, -10.0, -9.0)]
+        assert torch.equal(at[0], at[1])
+        assert not torch.equal(at[1], at[2])
+
     def test_size_of_the_default(self) -> None:
         assert 0.9e6 < sum(p.numel() for p in Denoiser().parameters()) < 1.2e6
         assert sum(p.numel() for p in Codec().parameters()) < 2.5e6
