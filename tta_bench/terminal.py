@@ -28,16 +28,17 @@ def console() -> Console:
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Bars with count, time spent and time left, one for each task; silent where standard error is not a terminal."""
-    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    """Bars with count, time spent, time left and a note, one for each task; silent where standard error is not a terminal."""
+    name, note_column = TextColumn("{task.description:<20}", markup=False), TextColumn("{task.fields[note]}", markup=False)
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), note_column)
     out = Console(stderr=True)
     with Bars(*columns, console=out, disable=not out.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def report(task: str, done: int, total: int) -> None:
+        def report(task: str, done: int, total: int, note: str = "") -> None:
             if task not in tasks:
-                tasks[task] = bars.add_task(task, total=total)
-            bars.update(tasks[task], completed=done, total=total)
+                tasks[task] = bars.add_task(task, total=total, completed=done, note=note)
+            bars.update(tasks[task], completed=done, total=total, note=note)
 
         yield report
 

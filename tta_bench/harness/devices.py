@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,19 @@ def accelerator_of(runtime: Runtime, folder: Path) -> Any:
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     try:
-        accelerator = Accelerator(
-            cpu=runtime.device == "cpu",
-            mixed_precision=runtime.precision,
-            log_with=runtime.tracker,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a teacher's scale embedding, a student's null text
-            project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "tracker")),
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`log_with")  # an absent tracker is an error below
+            accelerator = Accelerator(
+                cpu=runtime.device == "cpu",
+                mixed_precision=runtime.precision,
+                log_with=runtime.tracker,
+                kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a teacher's scale embedding, a student's null text
+                project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "tracker")),
+            )
     except ValueError as error:
         raise ConfigError(f"runtime: {error}") from error
     if runtime.tracker:
+        if not accelerator.log_with:
+            raise ConfigError(f"runtime.tracker = {runtime.tracker!r} is not installed; install its package, or leave the key out")
         accelerator.init_trackers("tta_bench")
     return accelerator

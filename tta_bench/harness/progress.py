@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with what is being done, how much of it is done, and how much there is."""
+    """Called with what is being done, how much of it is done, how much there is, and at times a few words on how it goes."""
 
-    def __call__(self, task: str, done: int, total: int) -> None: ...
+    def __call__(self, task: str, done: int, total: int, note: str = "") -> None: ...
 
 
-def silent(task: str, done: int, total: int) -> None:
+def silent(task: str, done: int, total: int, note: str = "") -> None:
     """Progress that nobody watches."""

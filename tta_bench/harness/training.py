@@ -122,7 +122,7 @@ def train(task: Task, recipe: Optimisation, folder: Path, seed: int, runtime: Ru
     with _signals() as received:
         while loop.step < recipe.updates:
             loop.update()
-            progress(loop.title, loop.step, recipe.updates)
+            progress(task.name, loop.step, recipe.updates, loop.note)
             stop, due = loop.agreed(received[0] if received else 0, loop.save_is_due())
             if stop or due:
                 loop.save()
@@ -156,7 +156,7 @@ class _Loop:
         if recipe.ema and not found:
             self.average = {name: value.detach().clone() for name, value in task.objective.state_dict().items()}
         self.saved = time.monotonic()
-        self.title = task.name
+        self.note = ""
         self._seen = (time.monotonic(), self.step)
         self._losses = folder / "losses.jsonl"
         if self.accelerator.is_main_process:
@@ -211,7 +211,7 @@ class _Loop:
         now = time.monotonic()
         line["updates_per_s"] = round((self.step - self._seen[1]) / max(now - self._seen[0], 1e-9), 3)
         self._seen = (now, self.step)
-        self.title = f"{self.task.name} loss {line['loss']:.4g}, {line['updates_per_s']:.1f}/s"
+        self.note = f"loss {line['loss']:.4g}, {line['updates_per_s']:.1f}/s"
         if self.accelerator.is_main_process:
             with self._losses.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

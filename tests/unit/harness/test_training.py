@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.conftest import ROOT
-from tta_bench.errors import TtaBenchError, WeightsError
+from tta_bench.errors import ConfigError, TtaBenchError, WeightsError
 from tta_bench.harness.checkpoint import load_checkpoint
 from tta_bench.harness.recipe import Optimisation, Runtime
 from tta_bench.harness.training import Batch, Interrupted, Objective, batch_indices, initial_weights, learning_rate, noise, read_losses, train
@@ -183,3 +185,41 @@ assert t.seen == [torch.bfloat16, torch.float32], t.seen
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_tracker_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    for tracker, message in (("no-such-tracker", "no-such-tracker"), ("comet_ml", "not installed")):
+        with pytest.raises(ConfigError, match=message):
+            train(LineTask(), Optimisation(updates=1, batch=8), tmp_path, 0, Runtime(device="cpu", tracker=tracker))
+
+
+TWO = """
+import sys
+from pathlib import Path
+from safetensors.torch import save_file
+from tests.unit.harness import test_training as t
+done = t.train(t.LineTask(), t.Optimisation(updates=12, batch=8, learning_rate=0.1, ema=0.9), Path(sys.argv[1]), 0, t.Runtime(device="cpu", log_every=4))
+save_file(done.weights, sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, str(tmp_path / "two"), str(tmp_path / f"{rank}.safetensors")],
+            cwd=ROOT, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    one = train(LineTask(), Optimisation(updates=12, batch=8, learning_rate=0.1, ema=0.9), tmp_path / "one", 0, Runtime(device="cpu", log_every=4))
+    for rank in range(2):
+        found = load_file(tmp_path / f"{rank}.safetensors")
+        assert all(torch.allclose(found[name], value, atol=1e-5) for name, value in one.weights.items())
+    losses = read_losses(tmp_path / "two" / "losses.jsonl")
+    assert [line["loss"] for line in losses] == pytest.approx([line["loss"] for line in one.losses], abs=1e-5)
