@@ -58,6 +58,7 @@ class Workshop:
     def run(self, task: Task, recipe: Optimisation) -> tuple[Finished, dict[str, Any]]:
         """Train, load the result into the task's objective; and what every card says of a training."""
         folder = self.out / "training" / task.name.replace(" ", "-")
+        code = code_version()  # of what runs now: the source may change while it does
         finished = train(task, recipe, folder, self.config.seed, self.config.runtime, self.progress)
         task.objective.load_state_dict(finished.weights)
         last = {key: value for key, value in finished.losses[-1].items() if key not in ("updates_per_s", "bin_loss", "bin_count")}
@@ -68,7 +69,7 @@ class Workshop:
             "seed": self.config.seed,
             "runtime": self.config.runtime.model_dump(mode="json", include={"precision", "device", "threads"}),
             "training_ended": last,
-            "code_version": code_version(),
+            "code_version": code,
             "torch": torch.__version__,
         }
         return finished, card

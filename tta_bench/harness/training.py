@@ -141,7 +141,7 @@ class _Loop:
         if recipe.batch % self.accelerator.num_processes:
             raise ConfigError(f"{task.name}: a batch of {recipe.batch} does not divide among {self.accelerator.num_processes} processes; change it")
         task.objective.float32 = not recipe.autocast
-        optimiser = torch.optim.AdamW(task.objective.parameters(), recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay)
+        optimiser = torch.optim.AdamW(task.objective.parameters(), recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay, fused=True)
         found = load_checkpoint(folder / "checkpoint.pt", fingerprint)
         self.step = 0
         self.running: dict[str, Any] = {}

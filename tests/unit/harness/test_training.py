@@ -198,7 +198,8 @@ import sys
 from pathlib import Path
 from safetensors.torch import save_file
 from tests.unit.harness import test_training as t
-done = t.train(t.LineTask(), t.Optimisation(updates=12, batch=8, learning_rate=0.1, ema=0.9), Path(sys.argv[1]), 0, t.Runtime(device="cpu", log_every=4))
+recipe = t.Optimisation(updates=12, batch=8, learning_rate=0.1, ema=0.9)
+done = t.train(t.LineTask(), recipe, Path(sys.argv[1]), 0, t.Runtime(device="cpu", log_every=4))
 save_file(done.weights, sys.argv[2])
 """
 
