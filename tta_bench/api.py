@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tta_bench.config import EvaluateConfig, parse_settings
 from tta_bench.embedders.load import load_embedder as load_embedder
@@ -12,9 +12,9 @@ from tta_bench.embedders.protocol import Embedder
 from tta_bench.harness.evaluate import Evaluation
 from tta_bench.harness.evaluate import evaluate as run_evaluation
 from tta_bench.harness.progress import Progress, silent
-from tta_bench.systems.latent import load_latent
 
-load_system = load_latent
+if TYPE_CHECKING:
+    from tta_bench.systems.latent import LatentSystem
 
 
 def evaluate(
@@ -37,3 +37,13 @@ def evaluate(
     settings = parse_settings(EvaluateConfig, values, "evaluate")
     loaded = [load_embedder(item, settings.device) if isinstance(item, str) else item for item in embedders]
     return run_evaluation(settings, loaded, progress)
+
+
+def load_system(name: str, folder: str | Path | None = None, *, sampler: str = "ddim", device: str = "cpu") -> LatentSystem:
+    """The system of network `name`: "teacher", "guided" or "student-WEIGHTING-STEPS" of the package, or of a bundle's `folder`.
+
+    `.generate(clips, steps=, guidance_scale=, seed=)` yields (clip_id, (T,) float32 audio). Raises WeightsError for networks that are not there.
+    """
+    from tta_bench.systems.latent import load_latent
+
+    return load_latent(name, Path(folder) if folder else None, sampler, device)
