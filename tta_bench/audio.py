@@ -216,8 +216,13 @@ def write_audio(path: Path, samples: npt.NDArray[Any], sample_rate_hz: int) -> i
     if kind is None:
         raise InputError(f"{path}: audio is written as .flac or .wav; choose one of them")
     integers, clipped = quantise(samples)
+    with atomic_write(path) as file:
+        file.write(encode(integers, sample_rate_hz, kind))
+    return clipped
+
+
+def encode(integers: npt.NDArray[np.int16], sample_rate_hz: int, kind: str = "FLAC") -> bytes:
+    """A 16-bit file of (T,) samples in memory: "FLAC" or "WAV"."""
     buffer = io.BytesIO()
     soundfile.write(buffer, integers, sample_rate_hz, format=kind, subtype="PCM_16")
-    with atomic_write(path) as file:
-        file.write(buffer.getbuffer())
-    return clipped
+    return buffer.getvalue()

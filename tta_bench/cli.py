@@ -95,7 +95,7 @@ def train(
     from tta_bench.harness.recipe import TrainConfig
     from tta_bench.terminal import progress_bars
 
-    values = read_toml(Path(config)) | ({"out": out} if out else {})
+    values = read_toml(Path(config)) | ({} if out is None else {"out": out})
     settings = parse_settings(TrainConfig, values, config)
     with progress_bars() as progress:
         made = make_bundle(settings, only or (), progress)
@@ -109,9 +109,13 @@ def distill(
     steps: Annotated[str, typer.Option(metavar="N,N,...", help="The teacher's steps, then each student's: 200,100,50,25.")],
     out: Annotated[str, typer.Option(metavar="PATH", help="Folder of students and checkpoints.")],
     data: Annotated[str | None, typer.Option(metavar="MANIFEST", help="CSV with clip_id, file, caption. Default: SynthCaps.")] = None,
+    folder: Annotated[str | None, typer.Option(metavar="PATH", help="Folder of the manifest's audio; the CSV's own by default.")] = None,
     clips: Annotated[int | None, typer.Option(help="Clips of SynthCaps; 30000 by default.")] = None,
     updates: Annotated[str | None, typer.Option(metavar="N[,N...]", help="Of every stage, or one for each; 4000 by default.")] = None,
-    guided_updates: Annotated[int | None, typer.Option(help="Of the stage that folds guidance in; 6000 by default.")] = None,
+    guided_updates: Annotated[
+        int | None, typer.Option(help="Of the stage that folds guidance in; without, the teacher's own is used, else 6000.")
+    ] = None,
+    guidance_scales: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="That stage's range, 1 being none; 1,6 by default.")] = None,
     batch: Annotated[int | None, typer.Option(help="Clips per update; 32 by default.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="AdamW's, falling to 0 in every stage; 3e-4 by default.")] = None,
     gamma: Annotated[float | None, typer.Option(help="Of weightings that have it; their own by default.")] = None,
@@ -126,7 +130,8 @@ def distill(
     from tta_bench.terminal import progress_bars
 
     flags = {"teacher": teacher, "weighting": weighting, "steps": _numbers("--steps", steps), "out": out, "data": data,
-             "clips": clips, "updates": updates and _numbers("--updates", updates), "guided_updates": guided_updates, "batch": batch,
+             "folder": folder, "clips": clips, "updates": updates and _numbers("--updates", updates), "guided_updates": guided_updates,
+             "guidance_scales": guidance_scales and _numbers("--guidance-scales", guidance_scales, "1,4", float), "batch": batch,
              "learning_rate": learning_rate, "gamma": gamma, "seed": seed, "device": device, "threads": threads}  # fmt: skip
     settings = parse_settings(DistillConfig, {key: value for key, value in flags.items() if value is not None}, "command line")
     with progress_bars() as progress:
@@ -144,37 +149,47 @@ def examine(
     student_steps: Annotated[str | None, typer.Option(metavar="N,N,...", help="Only students of these steps.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 is no guidance; 3 by default.")] = None,
     baseline: Annotated[str | None, typer.Option(metavar="NAME", help="Weighting that others are compared with; constant by default.")] = None,
+    note_scores: Annotated[bool, typer.Option("--note-scores", help="Note the teacher's scores in its card, in the bundle's folder.")] = False,
 ) -> None:
     """Measure a bundle on unseen SynthCaps clips: embedder, codec, teacher's step curve, students; tables and spectrograms."""
     from tta_bench.config import parse_settings
     from tta_bench.harness.examine_report import ExamineConfig, examine_bundle
     from tta_bench.terminal import progress_bars
 
-    flags = {"out": out, "bundle": bundle, "part": part, "clips": clips, "seeds": seeds and _numbers("--seeds", seeds), "baseline": baseline,
+    flags = {"out": out, "bundle": bundle, "part": part, "clips": clips, "seeds": seeds and _numbers("--seeds", seeds, "0,1"), "baseline": baseline,
              "student_steps": student_steps and _numbers("--student-steps", student_steps), "guidance_scale": guidance_scale}  # fmt: skip
+    flags["note_scores"] = note_scores
     settings = parse_settings(ExamineConfig, {key: value for key, value in flags.items() if value not in (None, [])}, "command line")
     with progress_bars() as progress:
         written = examine_bundle(settings, progress)
     typer.echo(f"{', '.join(map(str, written))}; shown in {settings.out / 'README.md'}")
 
 
-def _numbers(flag: str, text: str) -> list[int]:
+def _numbers(flag: str, text: str, example: str = "200,100,50,25", kind: type[float] = int) -> list[float]:
     from tta_bench.errors import ConfigError
 
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"{flag} {text}: must be whole numbers with commas between them, e.g. 200,100,50,25") from error
+        raise ConfigError(f"{flag} {text}: must be {'whole ' * (kind is int)}numbers with commas between them, e.g. {example}") from error
+
+
+class _Stopped(BaseException):
+    """A signal to stop; not an Exception, so that nothing on the way takes it for a failure."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
 
 
 def _stop(signum: int, frame: FrameType | None) -> Any:
-    raise SystemExit(128 + signum)
+    raise _Stopped(128 + signum)
 
 
 def main() -> None:
     """Entry point: turns errors for people into one sentence and an exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads that spin starve whatever shares the cores
     signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     try:
         code = app(prog_name="tta-bench", standalone_mode=False)
     except _USAGE_ERROR as error:
@@ -187,11 +202,12 @@ def main() -> None:
         raise SystemExit(error.exit_code) from None
     except OSError as error:  # a full disk, a closed pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
-        print(f"tta-bench: {error.strerror or error}; make room or choose another place for the output", file=sys.stderr)
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"tta-bench: {what}{error.strerror or error}; make room or choose another place for the output", file=sys.stderr)
         raise SystemExit(2) from None
-    except (KeyboardInterrupt, typer.Abort):
-        print("tta-bench: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, typer.Abort, _Stopped) as error:
+        print("tta-bench: interrupted; the same command does what is left", file=sys.stderr)
+        raise SystemExit(getattr(error, "code", 130)) from None
     raise SystemExit(code if isinstance(code, int) else 0)
 
 

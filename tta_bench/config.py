@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -17,7 +17,7 @@ from tta_bench.files import digest
 class Settings(BaseModel):
     """Base of all configurations."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @property
     def fingerprint(self) -> str:
@@ -66,13 +66,25 @@ def parse_settings(model: type[S], values: Mapping[str, Any], source: str) -> S:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(key, model.model_fields, n=1)
+            known = _keys_beside(model, first["loc"])
+            close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
-            raise ConfigError(f"{source}: unknown key {key!r}; {hint}known keys: {', '.join(model.model_fields)}") from error
+            raise ConfigError(f"{source}: unknown key {key!r}; {hint}known keys: {', '.join(known)}") from error
         if first["type"] == "missing":
             raise ConfigError(f"{source}: {key} is not given; set it in the file or as --{key.replace('_', '-')}") from error
+        if not key:  # of the whole: its message says which keys
+            raise ConfigError(f"{source}: {_lower(first['msg'].removeprefix('Value error, '))}") from error
         given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"  # a whole section says nothing
         raise ConfigError(f"{source}: {key}{given} is not allowed: {_lower(first['msg'].removeprefix('Value error, '))}") from error
+
+
+def _keys_beside(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Keys that are known where the last part of `loc` was found: those of its section."""
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        inner = [] if field is None else [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        model = next((kind for kind in inner if issubclass(kind, BaseModel)), model)
+    return list(model.model_fields)
 
 
 def _lower(message: str) -> str:
@@ -84,6 +96,6 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path after --config") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid TOML ({error}); correct it") from error

@@ -20,6 +20,10 @@ class InputError(TtaBenchError):
     """A folder, caption list, flag or array that cannot be used as given."""
 
 
+class StorageError(InputError):
+    """A place that cannot be written: full, read-only, forbidden. Ends a sweep, where other failures end a cell."""
+
+
 class ConfigError(TtaBenchError):
     """A configuration with an unknown key or an impossible value."""
 

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tta_bench.errors import InputError
+from tta_bench.errors import InputError, StorageError
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears under `path` only once it is whole: temporary name, sync, rename.
 
-    Raises InputError naming the file where it cannot be written (disk full, read-only, no permission); nothing is left behind.
+    Raises StorageError naming the file where it cannot be written (disk full, read-only, no permission); nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -35,9 +35,33 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
-def cannot_write(path: Path, error: OSError) -> InputError:
+@contextlib.contextmanager
+def locked(folder: Path, flag: str) -> Iterator[None]:
+    """Keep other processes out of `folder` meanwhile; the system lets go of the lock when the process ends, however it ends.
+
+    Raises InputError where another process holds it (naming `flag`, by which another folder is chosen), or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"{folder}: another process is at work in this folder; wait until it is done, or choose another by {flag}") from error
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def cannot_write(path: Path, error: OSError) -> StorageError:
     """The error that a person reads where `path` cannot be written."""
-    return InputError(f"{path}: cannot be written ({error.strerror or error}); choose another folder or make room")
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return StorageError(f"{path}: cannot be written (a file is where a folder must be); choose another folder")
+    return StorageError(f"{path}: cannot be written ({error.strerror or error}); choose another folder or make room")
 
 
 def write_text(path: Path, text: str) -> None:

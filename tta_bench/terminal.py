@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import time
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -17,6 +19,7 @@ from tta_bench.records import Record
 
 _WIDTH_OF_A_FILE = 140
 _WIDTH_WITH_PROTOCOL = 96
+_SECONDS_BETWEEN_LINES = 60.0
 _NEVER_NEGATIVE = ("frechet_", "kl_")
 
 
@@ -28,14 +31,20 @@ def console() -> Console:
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Bars with count, time spent, time left and a note, one for each task; silent where standard error is not a terminal."""
+    """Bars with count, time spent, time left and a note, one for each task; where standard error is no terminal, a line a minute."""
     name, note_column = TextColumn("{task.description:<20}", markup=False), TextColumn("{task.fields[note]}", markup=False)
     columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), note_column)
     out = Console(stderr=True)
     with Bars(*columns, console=out, disable=not out.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
+        last = time.monotonic()
+
         def report(task: str, done: int, total: int, note: str = "") -> None:
+            nonlocal last
+            if not out.is_terminal and time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                print(f"{task}: {done} of {total}{f', {note}' if note else ''}", file=sys.stderr, flush=True)
             if task not in tasks:
                 tasks[task] = bars.add_task(task, total=total, completed=done, note=note)
             bars.update(tasks[task], completed=done, total=total, note=note)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tta_bench.models.bundle import read_card
 from tta_bench.systems.latent import load_latent
 from tta_bench.systems.protocol import Clip
 
@@ -56,7 +57,6 @@ weightings = ["bsa"]
 steps = [100, 20]
 updates = [{updates}, {updates}]
 [students.stage]
-updates = 1
 batch = 8
 decay = "linear"
 """
@@ -146,3 +146,85 @@ def test_killed_ten_times_it_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert run("train", tmp_path / "killed.toml").returncode == 0
     assert weights(folders[0]) == weights(folders[1])
     assert len(weights(folders[0])) == 7
+
+
+CHANGES = {
+    "codec.dim": ("dim = 16\nhidden", "dim = 24\nhidden", "codec.json: recipe.dim = 16 there, 24 wanted"),
+    "seed": ("seed = 1", "seed = 2", "codec.json: seed = 1 there, 2 wanted"),
+    "data.clips": ("clips = 24", "clips = 32", "codec.json: data.clips = 24 there, 32 wanted"),
+    "teacher.ema": ("ema = 0.9", "ema = 0.8", "teacher.json: recipe.ema = 0.9 there, 0.8 wanted"),
+    "guided.batch": ("[guided]\nupdates = 6\nbatch = 8", "[guided]\nupdates = 6\nbatch = 4", "guided.json: recipe.batch = 8 there, 4 wanted"),
+    "students.gamma": ("[students]\n", "[students]\ngamma = 2.0\n", "student-bsa-100.json: gamma = 5.0 there, 2.0 wanted"),
+    "students.stage.decay": ('decay = "linear"', 'decay = "constant"', "student-bsa-100.json: recipe.decay"),
+}
+
+
+def test_what_is_there_is_never_taken_for_what_is_asked_for(tiny: Path, tmp_path: Path) -> None:
+    """Other settings in the folder of a finished training: said before anything is trained, and nothing there is touched."""
+    assert run("train", tiny).returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    text = tiny.read_text()
+    for old, new, message in CHANGES.values():
+        assert old in text
+        tiny.write_text(text.replace(old, new))
+        refused = run("train", tiny)
+        assert (refused.returncode, message in refused.stderr) == (2, True), refused.stderr
+        assert "delete it and what was made from it, or choose another folder by --out" in refused.stderr
+        assert {path: path.read_bytes() for path in before} == before
+    distil = ["distill", "--teacher", tmp_path / "out", "--weighting", "min_snr", "--steps", "200,50", "--out", tmp_path / "d", "--clips", 24,
+              "--updates", 3, "--batch", 8, "--threads", 1, "--device", "cpu"]  # fmt: skip
+    assert run(*distil).returncode == 0
+    assert read_card(tmp_path / "d", "guided")["sha256"] == read_card(tmp_path / "out", "guided")["sha256"]  # the teacher's own
+    for flag, value, message in (("--gamma", 2, "gamma"), ("--updates", 4, "recipe.updates"), ("--seed", 3, "seed"), ("--clips", 32, "data.clips")):
+        refused = run(*distil, flag, value)
+        assert (refused.returncode, f"student-min_snr-50.json: {message} = " in refused.stderr) == (2, True), refused.stderr
+
+
+def test_two_trainings_in_one_folder(tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(tiny.read_text().replace("updates = 6\nbatch = 4", "updates = 100000\nbatch = 4"))
+    command = [sys.executable, "-m", "tta_bench", "train", str(tiny), "--only", "codec"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as first:
+        try:
+            while not (tmp_path / "out/training/codec/checkpoint.pt").exists():
+                assert first.poll() is None
+                time.sleep(0.05)
+            second = run(*command[3:])
+            assert (second.returncode, "out/training/codec: another process is at work in this folder" in second.stderr) == (2, True), second.stderr
+        finally:
+            first.kill()
+
+
+def test_a_damaged_byte_of_a_checkpoint_is_noticed(tiny: Path, tmp_path: Path) -> None:
+    assert run("train", tiny, "--only", "codec").returncode == 0
+    (tmp_path / "out" / "codec.json").unlink()
+    path = tmp_path / "out/training/codec/checkpoint.pt"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = b"\xff" * 64
+    path.write_bytes(bytes(content))
+    refused = run("train", tiny, "--only", "codec")
+    assert (refused.returncode, "checkpoint.pt: is damaged" in refused.stderr) == (2, True), refused.stderr
+
+
+def test_a_lost_loss_log_costs_the_log_only(tiny: Path, tmp_path: Path) -> None:
+    assert run("train", tiny).returncode == 0
+    (tmp_path / "out" / "student-bsa-20.json").unlink()
+    (tmp_path / "out/training/bsa-20/losses.jsonl").write_bytes(b'[1, 2]\n{"a": 2}\n\xff\xfe\n')
+    assert run("train", tiny).returncode == 0
+    assert read_card(tmp_path / "out", "student-bsa-20")["loss_by_level"] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_rendering_at_once(tmp_path: Path, number: int) -> None:
+    (tmp_path / "c.toml").write_text(f'out = "{tmp_path / "o"}"\n[codec]\nupdates = 1\n')
+    with subprocess.Popen(
+        [sys.executable, "-m", "tta_bench", "train", str(tmp_path / "c.toml")], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while not list((tmp_path / "cache" / "corpora").glob(".*.tmp")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.5)  # not to wait for anything: to hit the workers in the middle of their work
+        os.killpg(process.pid, number)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert error == "tta-bench: interrupted; the same command does what is left\n"

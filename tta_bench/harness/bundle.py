@@ -15,13 +15,15 @@ from torch import nn
 
 from tta_bench.diffusion.distill import Stage
 from tta_bench.diffusion.schedule import CosineSchedule
+from tta_bench.diffusion.weighting import default_gamma
 from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.files import digest, write_text
-from tta_bench.harness.corpus import Corpus, load_corpus
+from tta_bench.harness.checkpoint import first_difference
+from tta_bench.harness.corpus import Corpus, load_corpus, manifest_key
 from tta_bench.harness.distillation import GuidedTask, StageTask, Teacher, loss_by_level
 from tta_bench.harness.environment import code_version
 from tta_bench.harness.progress import Progress, silent
-from tta_bench.harness.recipe import TEACHER_STEPS, Optimisation, TrainConfig
+from tta_bench.harness.recipe import TEACHER_STEPS, DistillRecipe, Optimisation, TrainConfig
 from tta_bench.harness.train_codec import CodecTask, set_latent_statistics
 from tta_bench.harness.train_embedder import EmbedderTask
 from tta_bench.harness.train_teacher import LatentCorpus, TeacherTask
@@ -52,7 +54,9 @@ class Workshop:
         return load_corpus(self.config.data, self.progress)
 
     def latents(self) -> LatentCorpus:
-        """The training audio as latents of the finished codec, cached."""
+        """The training audio as latents of the finished codec, cached. Raises ConfigError where there is no codec yet."""
+        if not (self.out / "codec.json").exists():
+            raise ConfigError(f"{self.out / 'codec.json'}: is not there; train the codec first (--only codec), or copy one's two files there")
         return encode_corpus(self.corpus(), *load_network(self.out, "codec", Codec), self.progress)
 
     def run(self, task: Task, recipe: Optimisation) -> tuple[Finished, dict[str, Any]]:
@@ -61,31 +65,53 @@ class Workshop:
         code = code_version()  # of what runs now: the source may change while it does
         finished = train(task, recipe, folder, self.config.seed, self.config.runtime, self.progress)
         task.objective.load_state_dict(finished.weights)
-        last = {key: value for key, value in finished.losses[-1].items() if key not in ("updates_per_s", "bin_loss", "bin_count")}
+        last = finished.losses[-1] if finished.losses else {}  # none where the log was deleted
         card = {
-            "recipe": recipe.model_dump(mode="json"),
-            "data": self.config.data.model_dump(mode="json", exclude_none=True),
+            **self.asked(recipe),
             "made_from": dict(task.identity),
-            "seed": self.config.seed,
             "runtime": self.config.runtime.model_dump(mode="json", include={"precision", "device", "threads"}),
-            "training_ended": last,
+            "training_ended": {key: value for key, value in last.items() if key not in ("updates_per_s", "bin_loss", "bin_count")},
             "code_version": code,
             "torch": torch.__version__,
         }
         return finished, card
 
-    def is_done(self, name: str, parent: str | None = None) -> bool:
-        """Whether network `name` is there. Raises WeightsError where it was made from another `parent` than the one that is there now."""
+    def asked(self, recipe: Optimisation) -> dict[str, Any]:
+        """What the configuration asks for that decides a network's weights, as its card notes it."""
+        data = self.config.data.model_dump(mode="json", exclude_none=True)
+        return {"recipe": recipe.model_dump(mode="json"), "data": data, "seed": self.config.seed}
+
+    def is_done(self, name: str, recipe: Optimisation, parent: str | None = None, **facts: Any) -> bool:
+        """Whether network `name` is there, as the configuration asks for it (`facts`: of its card, besides).
+
+        Raises WeightsError where it was made from another `parent`, codec or text encoder than is there now, ConfigError where it was made
+        with other settings or of other audio: nothing that is there is taken for what it is not.
+        """
         if not (self.out / f"{name}.json").exists():
             return False
-        if parent and read_card(self.out, name).get("parent_sha256") != read_card(self.out, parent)["sha256"]:
-            raise WeightsError(f"{self.out / name}.json: was distilled from another {parent} than the one beside it; delete one of them")
+        card = read_card(self.out, name)
+        for key, other in (("parent_sha256", parent), ("codec_sha256", "codec"), ("text_sha256", "text")):
+            if other and key in card and card[key] != read_card(self.out, other)["sha256"]:
+                raise WeightsError(f"{self.out / name}.json: was made from another {other} than the one beside it; delete one of them")
+        wanted = {**self.asked(recipe), **facts}
+        if recipe.autocast:
+            wanted["runtime"] = {"precision": self.config.runtime.precision}
+        if self.config.data.manifest:
+            wanted["made_from"] = {"corpus": self.corpus_key(name)}
+        differing = first_difference(card, wanted)
+        if differing:
+            raise ConfigError(f"{self.out / name}.json: {differing}; delete it and what was made from it, or choose another folder by --out")
         return True
+
+    def corpus_key(self, name: str) -> str:
+        """Of what `name` is trained on, where that is a manifest's audio."""
+        key = manifest_key(self.config.data)
+        return key if name in ("codec", "embedder") else latents_key(key, read_card(self.out, "codec"))
 
 
 def encode_corpus(corpus: Corpus, codec: Codec, card: Mapping[str, Any], progress: Progress = silent) -> LatentCorpus:
     """All clips through the codec's encoder, float32, cached by the content of both."""
-    key = digest(["latents", corpus.key, card["sha256"]])
+    key = latents_key(corpus.key, card)
     path = cache_folder() / "latents" / f"{key}.npy"
     if not path.exists():
         length = corpus.audio.shape[1] // codec.shape.samples_per_latent * codec.shape.samples_per_latent
@@ -97,6 +123,11 @@ def encode_corpus(corpus: Corpus, codec: Codec, card: Mapping[str, Any], progres
                 progress("encoding latents", start + len(audio), len(corpus))
         _save_array(path, np.concatenate(parts))
     return LatentCorpus(key, np.load(path), corpus.captions)
+
+
+def latents_key(corpus_key: str, codec: Mapping[str, Any]) -> str:
+    """Fingerprint of a corpus under a codec, by its card."""
+    return digest(["latents", corpus_key, codec["sha256"]])
 
 
 def _save_array(path: Path, values: Any) -> None:
@@ -141,13 +172,14 @@ def recipe_steps(shop: Workshop) -> int:
 
 
 def load_teacher(folder: Path, name: str) -> tuple[Teacher, dict[str, Any]]:
-    """A denoiser of a bundle's folder as a teacher, and its card. Raises WeightsError where it and its text encoder do not belong together."""
+    """A denoiser of a bundle's folder as a teacher, and its card. Raises WeightsError where it, text encoder and codec do not belong together."""
     denoiser, card = load_network(folder, name, Denoiser)
     text, text_card = load_network(folder, "text", TextEncoder)
-    if card.get("text_sha256") != text_card["sha256"]:
-        raise WeightsError(
-            f"{folder / name}.json: was trained with another text encoder than text.safetensors beside it; keep a bundle's files together"
-        )
+    for kind, found in (("codec", read_card(folder, "codec")), ("text", text_card)):
+        if card.get(f"{kind}_sha256") != found["sha256"]:
+            raise WeightsError(
+                f"{folder / name}.json: was trained with another {kind} than {kind}.safetensors beside it; keep a bundle's files together"
+            )
     return Teacher(denoiser, text, card["sha256"], CosineSchedule(**card["schedule"]), card["steps"]), card
 
 
@@ -165,12 +197,11 @@ def make_students(shop: Workshop, weighting: str, before: str = "guided") -> Non
     """All students of one weighting, each the teacher of the next; the first one's is the network `before`."""
     recipe = _section(shop, "students")
     teacher_steps = recipe.teacher_steps
-    for steps, updates in zip(recipe.steps, recipe.updates, strict=True):
+    for steps, stage in recipe.stages():
         name = f"student-{weighting}-{steps}"
-        if not shop.is_done(name, before):
+        if not shop.is_done(name, stage, before, weighting=weighting, gamma=_gamma(weighting, recipe)):
             teacher, parent = load_teacher(shop.out, before)
             scales = tuple(parent["guidance_scales"])
-            stage = recipe.stage.model_copy(update={"updates": updates})
             task = StageTask(stage, Stage(SCHEDULE, teacher_steps, steps), weighting, recipe.gamma, scales, shop.latents(), teacher, shop.config.seed)
             finished, card = shop.run(task, stage)
             facts = {"role": "student", "weighting": weighting, "gamma": task.identity["gamma"], "steps": steps, "guidance_scales": list(scales)}
@@ -178,8 +209,14 @@ def make_students(shop: Workshop, weighting: str, before: str = "guided") -> Non
         before, teacher_steps = name, steps
 
 
+def _gamma(weighting: str, recipe: DistillRecipe) -> float:
+    return default_gamma(weighting) if recipe.gamma is None else recipe.gamma
+
+
 def _tail_by_level(finished: Finished) -> list[dict[str, float]]:
-    """Loss per noise level over the last fifth of the log."""
+    """Loss per noise level over the last fifth of the log; empty where there is none."""
+    if not finished.losses:
+        return []
     return loss_by_level(finished.losses[-max(1, len(finished.losses) // 5) :], SCHEDULE)
 
 
@@ -213,10 +250,29 @@ def make_bundle(config: TrainConfig, only: Sequence[str] = (), progress: Progres
     unknown = [name for name in only if name not in parts]
     if unknown:
         raise ConfigError(f"--only {unknown[0]}: no such part in the configuration; parts: {', '.join(parts)}")
-    write_text(config.out / "config.toml", config.to_toml())
+    if not parts:
+        raise ConfigError("the configuration has none of the sections codec, embedder, teacher, guided, students: nothing to train; add one")
+    if config.embedder and (not only or "embedder" in only):
+        config.embedder.check_length(config.data.clip_s)
     shop = Workshop(config, progress)
     wanted = [name for name in parts if not only or name in only]
-    for name in wanted:
-        if not shop.is_done(name, "teacher" if name == "guided" else None):
+    done = [_is_made(shop, name) for name in wanted]  # all of them are looked at before any is made
+    write_text(config.out / "config.toml", config.to_toml())
+    for name, is_made in zip(wanted, done, strict=True):
+        if not is_made:
             parts[name](shop)
     return wanted
+
+
+def _is_made(shop: Workshop, name: str) -> bool:
+    """Whether a part is there as the configuration asks for it; of students, their first stages are looked at too, before any work."""
+    students = shop.config.students
+    if students is None or name not in students.weightings:
+        facts = {"steps": recipe_steps(shop)} if name == "teacher" else {}
+        return shop.is_done(name, _section(shop, name), "teacher" if name == "guided" else None, **facts)
+    before = "guided"
+    for steps, stage in students.stages():
+        if not shop.is_done(f"student-{name}-{steps}", stage, before, weighting=name, gamma=_gamma(name, students)):
+            return False
+        before = f"student-{name}-{steps}"
+    return True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import signal
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +20,10 @@ import numpy.typing as npt
 import tta_bench.data
 from tta_bench.audio import AUDIO_VERSION, quantise, read_audio, resample
 from tta_bench.data.events import EVENT_CLASSES
+from tta_bench.data.manifest import CaptionedClip, read_manifest
 from tta_bench.data.scene import Split, draw_scene
 from tta_bench.data.synth import CLIP_SAMPLES, SYNTH_VERSION, event_labels, other_caption, synth_clip
+from tta_bench.errors import AudioError, InputError
 from tta_bench.files import atomic_write, digest, sha256_file
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.recipe import Data
@@ -26,6 +31,8 @@ from tta_bench.weights import cache_folder
 
 SAMPLE_RATE_HZ = 16_000
 _CHUNK = 64
+_SHORTEST_S = 0.1
+_STALE_S = 86_400.0
 T = TypeVar("T")
 
 
@@ -46,7 +53,7 @@ class Corpus:
     @property
     def key(self) -> str:
         """SHA-256 of audio and captions."""
-        return digest([self.audio_sha256, self.audio.shape, self.captions])
+        return corpus_key(self.audio_sha256, self.audio.shape, self.captions)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -69,9 +76,12 @@ def _of_synth(data: Data, progress: Progress) -> Corpus:
     facts = path.with_suffix(".json")
     if not facts.exists():
         chunks = [(data.seed, data.split, range(a, min(a + _CHUNK, data.clips))) for a in range(0, data.clips, _CHUNK)]
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        pool = ProcessPoolExecutor(os.cpu_count(), initializer=_stop_quietly)
+        try:
             rows = _watched(pool.map(_render, chunks), "rendering SynthCaps", len(chunks), progress)
             audio_sha256 = _store(path, rows, (data.clips, CLIP_SAMPLES))
+        finally:
+            pool.shutdown(cancel_futures=True)  # whoever interrupts does not wait for what is queued
         captions = [[other_caption(data.seed, data.split, i, v) for v in range(data.captions_per_clip)] for i in range(data.clips)]
         with atomic_write(facts) as file:
             file.write(json.dumps({"audio_sha256": audio_sha256, "captions": captions}).encode())
@@ -87,18 +97,22 @@ def _of_synth(data: Data, progress: Progress) -> Corpus:
     )
 
 
+def _stop_quietly() -> None:
+    """In a worker: signals end it, as if it had no handlers from the process that started it; that one says what happened."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _render(chunk: tuple[int, Split, range]) -> npt.NDArray[np.int16]:
     seed, split, indices = chunk
     return np.stack([quantise(synth_clip(seed, split, i).audio)[0] for i in indices])
 
 
 def _of_manifest(data: Data, progress: Progress) -> Corpus:
-    from tta_bench.data.manifest import read_manifest
-
     assert data.manifest is not None
     clips = read_manifest(data.manifest, data.folder)
     samples = round(data.clip_s * SAMPLE_RATE_HZ)
-    key = digest(["manifest", AUDIO_VERSION, samples, [sha256_file(clip.path) for clip in clips]])
+    key = _content_key(clips, samples)
     path = cache_folder() / "corpora" / f"{key}.npy"
     if not path.exists():
         rows = _watched((_decoded(clip.path, samples)[None] for clip in clips), "reading audio", len(clips), progress)
@@ -109,9 +123,33 @@ def _of_manifest(data: Data, progress: Progress) -> Corpus:
     return Corpus(np.load(path, mmap_mode="r"), key, captions, _numbered([clip.caption for clip in clips]), labels, classes)
 
 
+def _content_key(clips: Sequence[CaptionedClip], samples: int) -> str:
+    return digest(["manifest", AUDIO_VERSION, samples, [sha256_file(clip.path) for clip in clips]])
+
+
+def manifest_key(data: Data) -> str:
+    """`Corpus.key` of a manifest's audio, without decoding it. Raises InputError for a manifest that cannot be used."""
+    assert data.manifest is not None
+    clips = read_manifest(data.manifest, data.folder)
+    samples = round(data.clip_s * SAMPLE_RATE_HZ)
+    return corpus_key(_content_key(clips, samples), (len(clips), samples), [(clip.caption,) for clip in clips])
+
+
+def corpus_key(audio_sha256: str, shape: tuple[int, ...], captions: Sequence[tuple[str, ...]]) -> str:
+    """SHA-256 of audio and captions."""
+    return digest([audio_sha256, shape, captions])
+
+
 def _decoded(path: Path, samples: int) -> npt.NDArray[np.int16]:
-    """(samples,) the beginning of a file, zero-padded."""
-    audio = read_audio(path)
+    """(samples,) the beginning of a file, zero-padded. Raises InputError for a file that cannot be used, or is too short to be a clip."""
+    try:
+        audio = read_audio(path)
+    except AudioError as error:
+        raise InputError(f"{path}: {error.detail}; mend the file, or remove its line from the manifest") from error
+    if audio.duration_s < _SHORTEST_S:
+        raise InputError(
+            f"{path}: lasts {audio.duration_s:.4f} s, less than {_SHORTEST_S:g} s; give a longer clip, or remove its line from the manifest"
+        )
     mono = resample(audio.samples, audio.sample_rate_hz, SAMPLE_RATE_HZ)[:samples]
     return quantise(np.pad(mono, (0, samples - len(mono))))[0]
 
@@ -125,6 +163,10 @@ def _watched(rows: Iterable[T], task: str, total: int, progress: Progress) -> It
 def _store(path: Path, parts: Iterable[npt.NDArray[np.int16]], shape: tuple[int, int]) -> str:
     """Write (N, T) int16 parts one after the other as one .npy file; SHA-256 of the samples."""
     state = hashlib.sha256()
+    for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_S:
+                left.unlink()
     with atomic_write(path) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": shape})
         for part in parts:

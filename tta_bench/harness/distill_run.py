@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from tta_bench.config import PathText, Settings, parse_settings
-from tta_bench.errors import ConfigError, InputError
-from tta_bench.files import atomic_write
+from tta_bench.diffusion.schedule import steps_ratio
+from tta_bench.diffusion.weighting import default_gamma
+from tta_bench.errors import ConfigError, InputError, WeightsError
+from tta_bench.files import atomic_write, sha256_file
 from tta_bench.harness.bundle import Workshop, make_guided, make_students
 from tta_bench.harness.progress import Progress, silent
-from tta_bench.harness.recipe import TrainConfig
+from tta_bench.harness.recipe import CLIP_S, GuidedRecipe, TrainConfig
 from tta_bench.models.bundle import read_card
+
+_GUIDED_UPDATES = 6000
 
 
 class DistillConfig(Settings):
     """teacher: a bundle's folder (its network "teacher"), or a network's .safetensors or .json in one. steps: the teacher's, then each student's.
 
-    updates: of every stage, or one number for each. guided_updates: of stage 1, which a teacher without guidance of its own needs first.
-    data: a manifest; without it SynthCaps, `clips` clips.
+    updates: of every stage, or one number for each. guided_updates, guidance_scales: of stage 1, which a teacher without guidance needs first;
+    without both, the guided student that lies beside the teacher is taken where there is one. data: a manifest, its audio in `folder`;
+    without it SynthCaps, `clips` clips.
     """
 
     teacher: PathText
     weighting: str
-    steps: tuple[int, ...] = Field(min_length=2)
+    steps: tuple[int, ...] = Field(min_length=1)
     out: PathText
     data: PathText | None = None
-    clips: int = Field(default=30_000, ge=2)
-    updates: tuple[int, ...] = (4000,)
-    guided_updates: int = Field(default=6000, ge=1)
+    folder: PathText | None = None
+    clips: int | None = Field(default=None, ge=2)
+    updates: tuple[Annotated[int, Field(ge=1)], ...] = (4000,)
+    guided_updates: int | None = Field(default=None, ge=1)
+    guidance_scales: tuple[float, float] | None = None
     batch: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=3e-4, gt=0.0)
     gamma: float | None = Field(default=None, gt=0.0)
@@ -38,18 +47,38 @@ class DistillConfig(Settings):
     device: Literal["auto", "cpu"] = "auto"
     threads: int | None = Field(default=None, ge=1)
 
-    def training(self) -> TrainConfig:
-        """The sections of a training configuration that do it. Raises ConfigError for grids that do not divide or an unknown weighting."""
-        common = {"batch": self.batch, "learning_rate": self.learning_rate}
-        students = {
-            "weightings": [self.weighting], "steps": self.steps[1:], "teacher_steps": self.steps[0], "gamma": self.gamma,
-            "updates": self.updates * (len(self.steps) - 1) if len(self.updates) == 1 else self.updates,
-            "stage": {**common, "updates": 1, "warm_up": 0, "decay": "linear", "autocast": False},
-        }  # fmt: skip
+    @field_validator("weighting")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        default_gamma(name)
+        return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> DistillConfig:
+        if len(self.steps) < 2:
+            raise ValueError(f"steps = {self.steps[0]}: the list holds the teacher's steps and at least one student's, e.g. 200,100")
+        for before, after in itertools.pairwise(self.steps):
+            steps_ratio(before, after)
+        if self.data and self.clips:
+            raise ValueError("clips counts clips of SynthCaps, and data is given; leave one of them out")
+        if self.folder and not self.data:
+            raise ValueError("folder holds the audio of data, which is not given; add it, or leave folder out")
+        return self
+
+    def training(self, clip_s: float) -> TrainConfig:
+        """The sections of a training configuration that do it, on clips of the teacher's length."""
+        common = {"batch": self.batch, "learning_rate": self.learning_rate, "warm_up": 0, "decay": "linear", "autocast": False}
+        lowest, highest = self.guidance_scales or (GuidedRecipe.model_fields[name].default for name in ("lowest_scale", "highest_scale"))
+        synth = {} if self.clips is None else {"clips": self.clips}
         values = {
-            "out": self.out, "seed": self.seed, "data": {"manifest": self.data, "clips": self.clips},
+            "out": self.out, "seed": self.seed,
+            "data": {"manifest": self.data, "folder": self.folder, "clip_s": clip_s} if self.data else synth,
             "runtime": {"device": self.device, "threads": self.threads},
-            "guided": {**common, "updates": self.guided_updates, "warm_up": 0, "decay": "linear", "autocast": False}, "students": students,
+            "guided": {**common, "updates": self.guided_updates or _GUIDED_UPDATES, "lowest_scale": lowest, "highest_scale": highest},
+            "students": {
+                "weightings": [self.weighting], "steps": self.steps[1:], "teacher_steps": self.steps[0], "gamma": self.gamma,
+                "updates": self.updates, "stage": common,
+            },
         }  # fmt: skip
         return parse_settings(TrainConfig, values, "distill")
 
@@ -59,20 +88,28 @@ def distill(config: DistillConfig, progress: Progress = silent) -> list[str]:
 
     Raises WeightsError and ConfigError before any training where teacher, steps or weighting do not fit.
     """
-    training = config.training()
     folder, name = _locate(config.teacher)
     card = read_card(folder, name)
     if card["kind"] != "denoiser" or "steps" not in card:
         raise InputError(f"--teacher {config.teacher}: {name} is a {card['kind']}, not a trained denoiser; name the teacher")
     if card["steps"] != config.steps[0]:
         raise ConfigError(f"--steps {config.steps[0]}: {name} takes {card['steps']} steps; the list starts with the teacher's own")
-    for part in ("codec", "text", name):
-        _copy(folder, config.out, part)
+    training = config.training(card.get("data", {}).get("clip_s", CLIP_S))
+    assert training.guided is not None
     shop = Workshop(training, progress)
-    if "guidance_scales" not in card and not shop.is_done("guided", name):
+    has_guidance = "guidance_scales" in card
+    ready = not has_guidance and not config.guided_updates and not config.guidance_scales and _guided_of(folder, card)
+    for part in ("codec", "text", name, *(["guided"] if ready else [])):
+        _copy(folder, config.out, part)
+    if not has_guidance and not ready and not shop.is_done("guided", training.guided, name):
         make_guided(shop, before=name)
-    make_students(shop, config.weighting, before=name if "guidance_scales" in card else "guided")
+    make_students(shop, config.weighting, before=name if has_guidance else "guided")
     return [f"student-{config.weighting}-{steps}" for steps in config.steps[1:]]
+
+
+def _guided_of(folder: Path, teacher: Mapping[str, Any]) -> bool:
+    """Whether the guided student of this very teacher lies beside it."""
+    return (folder / "guided.json").exists() and read_card(folder, "guided").get("parent_sha256") == teacher["sha256"]
 
 
 def _locate(path: Path) -> tuple[Path, str]:
@@ -89,11 +126,11 @@ def _copy(source: Path, target: Path, name: str) -> None:
     if source.resolve() == target.resolve():
         return
     card = read_card(source, name)
+    weights = source / f"{name}.safetensors"
+    if not weights.exists() or sha256_file(weights) != card["sha256"]:
+        raise WeightsError(f"{weights}: is missing or is not the file that its card describes (SHA-256 differs); keep a bundle's files together")
     if (target / f"{name}.json").exists() and read_card(target, name)["sha256"] != card["sha256"]:
         raise InputError(f"{target / name}.json: belongs to another teacher; choose another --out")
     for suffix in (".safetensors", ".json"):
-        path = source / f"{name}{suffix}"
-        if not path.exists():
-            raise InputError(f"{path}: is missing; keep a bundle's files together")
         with atomic_write(target / f"{name}{suffix}") as file:
-            file.write(path.read_bytes())
+            file.write((source / f"{name}{suffix}").read_bytes())

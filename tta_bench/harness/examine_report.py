@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tta_bench.config import PathText, Settings
 from tta_bench.errors import ConfigError
@@ -18,7 +19,7 @@ from tta_bench.harness.environment import code_version
 from tta_bench.harness.examine import FIDELITY, QUALITY, Bench, Row
 from tta_bench.harness.listening import score
 from tta_bench.harness.progress import Progress, silent
-from tta_bench.models.bundle import assets, read_card
+from tta_bench.models.bundle import assets, read_card, write_card
 from tta_bench.systems.latent import LatentSystem, load_latent
 
 PARTS = ("embedder", "codec", "teacher", "students", "sheet")
@@ -27,7 +28,8 @@ PARTS = ("embedder", "codec", "teacher", "students", "sheet")
 class ExamineConfig(Settings):
     """bundle: a folder of networks; the package's own without it. clips: of the test split. teacher_curve: step counts of the teacher's curve.
 
-    baseline: the weighting that others are compared with. student_steps: none means all that are there.
+    baseline: the weighting that others are compared with. student_steps: none means all that are there. note_scores: whether the teacher's
+    scores are noted in its card, in the bundle's folder.
     """
 
     out: PathText
@@ -40,6 +42,14 @@ class ExamineConfig(Settings):
     student_steps: tuple[int, ...] = ()
     baseline: str = "constant"
     sheet_clips: int = Field(default=20, ge=1)
+    note_scores: bool = False
+
+    @field_validator("seeds")
+    @classmethod
+    def _once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("each seed may be given once")
+        return seeds
 
 
 def examine_bundle(config: ExamineConfig, progress: Progress = silent) -> list[Path]:
@@ -48,10 +58,29 @@ def examine_bundle(config: ExamineConfig, progress: Progress = silent) -> list[P
     if unknown:
         raise ConfigError(f"--part {unknown[0]}: unknown part; known: {', '.join(PARTS)}")
     bench = Bench(config.bundle or assets(), config.clips, progress=progress)
+    _check(bench.folder, config)
     makers = {"embedder": _embedder, "codec": _codec, "teacher": _teacher, "students": _students, "sheet": _sheet}
     written = [path for part in PARTS if part in config.part for path in makers[part](bench, config)]
     _page(config.out)
     return written
+
+
+def _check(folder: Path, config: ExamineConfig) -> None:
+    """Raises ConfigError for what the bundle lacks, before anything is measured."""
+    if "students" not in config.part:
+        return
+    cards = _student_cards(folder, config.student_steps)
+    if not cards:
+        wanted = f" of {', '.join(map(str, config.student_steps))} steps" if config.student_steps else ""
+        raise ConfigError(f"{folder}: holds no students{wanted}; leave the part students out, or name other --student-steps")
+    for steps in sorted({card["steps"] for card in cards}):
+        there = sorted(card["weighting"] for card in cards if card["steps"] == steps)
+        if config.baseline not in there:
+            raise ConfigError(f"--baseline {config.baseline}: no such student of {steps} steps; there are {', '.join(there)}")
+    for card in cards:
+        low, high = card["guidance_scales"]
+        if not low <= config.guidance_scale <= high:
+            raise ConfigError(f"--guidance-scale {config.guidance_scale:g}: {card['name']} was distilled for {low:g} to {high:g}; choose one of them")
 
 
 def _write(frame: pd.DataFrame, path: Path) -> Path:
@@ -80,9 +109,12 @@ def _teacher(bench: Bench, config: ExamineConfig) -> list[Path]:
     best = rows[0].scores
     card = {"n": bench.n, "steps": rows[0].steps, "guidance_scale": config.guidance_scale, "clap_share": share,
             **{name: best[name].value for name in QUALITY}, "code_version": code_version()}  # fmt: skip
-    path = bench.folder / "teacher.json"
-    write_text(path, json.dumps(read_card(bench.folder, "teacher") | {"scores": card}, indent=1) + "\n")
-    return [_write(examine.as_frame(rows), config.out / "teacher.csv"), path]
+    write_text(config.out / "teacher.json", json.dumps(card, indent=1) + "\n")
+    written = [_write(examine.as_frame(rows), config.out / "teacher.csv"), config.out / "teacher.json"]
+    if config.note_scores:
+        write_card(bench.folder, "teacher", read_card(bench.folder, "teacher") | {"scores": card})
+        written.append(bench.folder / "teacher.json")
+    return written
 
 
 def clap_share(bench: Bench, row: Row) -> float:
@@ -94,9 +126,12 @@ def clap_share(bench: Bench, row: Row) -> float:
 
 def student_systems(folder: Path, steps: Sequence[int] = ()) -> list[tuple[LatentSystem, str, int]]:
     """All students of a bundle (or those of `steps`), each at its own step count, ordered by weighting and falling steps."""
+    return [(load_latent(card["name"], folder), card["weighting"], card["steps"]) for card in _student_cards(folder, steps)]
+
+
+def _student_cards(folder: Path, steps: Sequence[int]) -> list[dict[str, Any]]:
     cards = [read_card(folder, path.stem) for path in folder.glob("student-*.json")]
-    wanted = sorted((card for card in cards if not steps or card["steps"] in steps), key=lambda card: (card["weighting"], -card["steps"]))
-    return [(load_latent(card["name"], folder), card["weighting"], card["steps"]) for card in wanted]
+    return sorted((card for card in cards if not steps or card["steps"] in steps), key=lambda card: (card["weighting"], -card["steps"]))
 
 
 def _students(bench: Bench, config: ExamineConfig) -> list[Path]:
@@ -115,7 +150,7 @@ def _sheet(bench: Bench, config: ExamineConfig) -> list[Path]:
     columns = [("teacher", 200), ("teacher", 25), *((f"student-{name}-{steps}", steps) for name in ("constant", "bsa") for steps in (25, 5, 1))]
     chosen = [(name, steps) for name, steps in columns if name in there]
     path = config.out / "contact-sheet.png"
-    contact_sheet(bench.folder, path, chosen, config.sheet_clips, config.guidance_scale, progress=bench.progress)
+    contact_sheet(bench.folder, path, chosen, config.sheet_clips, config.guidance_scale, config.seeds[0], bench.progress)
     return [path]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,34 +10,47 @@ from tta_bench.config import PathText, Settings
 from tta_bench.diffusion.schedule import steps_ratio
 from tta_bench.diffusion.weighting import WEIGHTINGS
 from tta_bench.errors import ConfigError
+from tta_bench.models.embedder import EMBEDDER_HEADS
+from tta_bench.models.text import TEXT_HEADS
 
 TEACHER_STEPS = 200
+CLIP_S = 2.56
+_MOST_FRAMES = 64  # that the embedder's attention over time has positions for
 
 
 class Data(Settings):
     """What to train on. manifest: CSV with clip_id, file, caption; without it SynthCaps: `clips` clips of `split`, drawn by `seed`.
 
-    captions_per_clip: variants that the grammar writes of each SynthCaps clip. clip_s: length to which other audio is cut or padded.
+    captions_per_clip: variants that the grammar writes of each SynthCaps clip. folder: of the manifest's audio. clip_s: seconds to which a
+    manifest's audio is cut, or padded with silence.
     """
 
     manifest: PathText | None = None
     folder: PathText | None = None
-    clips: int = Field(default=30_000, ge=2)
+    clips: int = Field(default=30_000, ge=2, le=10_000_000)
     split: Literal["train", "val", "test"] = "train"
     seed: int = 0
-    captions_per_clip: int = Field(default=4, ge=1)
-    clip_s: float = Field(default=2.56, gt=0.0)
+    captions_per_clip: int = Field(default=4, ge=1, le=1000)
+    clip_s: float = Field(default=CLIP_S, ge=0.2, le=600.0)
+
+    @model_validator(mode="after")
+    def _no_key_without_effect(self) -> Data:
+        idle = ("clips", "split", "seed", "captions_per_clip") if self.manifest else ("folder", "clip_s")
+        for name in idle:
+            if name in self.model_fields_set and getattr(self, name) != type(self).model_fields[name].default:
+                where = "SynthCaps, and a manifest is given" if self.manifest else "a manifest, and none is given"
+                raise ValueError(f"{name} is a key for {where}; remove one of them")
+        return self
 
 
-class Optimisation(Settings):
-    """One training: updates, clips per update over all processes, AdamW's peak learning rate, its warm-up in updates and its decay to 0.
+class Rates(Settings):
+    """How a training optimises: clips per update over all processes, AdamW's peak learning rate, its warm-up in updates and its decay to 0.
 
     clip_norm: gradients are scaled down to this norm. ema: decay of the averaged weights that are kept in the end; none by default.
     autocast: False keeps the networks in float32 under mixed precision.
     """
 
-    updates: int = Field(ge=1)
-    batch: int = Field(default=32, ge=1)
+    batch: int = Field(default=32, ge=1, le=1_000_000)
     learning_rate: float = Field(default=1e-3, gt=0.0)
     warm_up: int = Field(default=200, ge=0)
     decay: Literal["cosine", "linear", "constant"] = "cosine"
@@ -47,12 +60,18 @@ class Optimisation(Settings):
     autocast: bool = True
 
 
+class Optimisation(Rates):
+    """One training: its number of updates, and how it optimises."""
+
+    updates: int = Field(ge=1)
+
+
 class Runtime(Settings):
     """Where and how trainings run. precision: bf16 runs networks whose recipe allows it under autocast. save_every_s: seconds between checkpoints."""
 
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["no", "bf16"] = "no"
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=1024)
     tracker: str | None = None
     save_every_s: float = Field(default=60.0, ge=0.0)
     log_every: int = Field(default=50, ge=1)
@@ -61,52 +80,84 @@ class Runtime(Settings):
 class CodecRecipe(Optimisation):
     """latent_noise: standard deviation of the noise that the decoder learns to bear. latent_penalty: weight of the latents' mean square."""
 
-    channels: int = Field(default=16, ge=1)
-    bands: int = Field(default=96, ge=8)
-    dim: int = Field(default=192, ge=8)
-    hidden: int = Field(default=512, ge=8)
-    encoder_blocks: int = Field(default=3, ge=3)
-    decoder_blocks: int = Field(default=6, ge=3)
-    latent_noise: float = Field(default=0.1, ge=0.0)
-    latent_penalty: float = Field(default=0.01, ge=0.0)
+    channels: int = Field(default=16, ge=1, le=16_384)
+    bands: int = Field(default=96, ge=8, le=16_384)
+    dim: int = Field(default=192, ge=8, le=16_384)
+    hidden: int = Field(default=512, ge=8, le=16_384)
+    encoder_blocks: int = Field(default=3, ge=3, le=256)
+    decoder_blocks: int = Field(default=6, ge=3, le=256)
+    latent_noise: float = Field(default=0.1, ge=0.0, le=10.0)
+    latent_penalty: float = Field(default=0.01, ge=0.0, le=100.0)
 
 
 class EmbedderRecipe(Optimisation):
-    """dim: of the embedding and of the joint space. noise_share: share of training clips to which noise is added."""
+    """dim: of the embedding and of the joint space. widths: channels of the convolutions, each of which halves time and frequency.
 
-    dim: int = Field(default=128, ge=8)
+    noise_share: share of training clips to which noise is added.
+    """
+
+    dim: int = Field(default=128, ge=8, le=16_384)
     widths: tuple[int, ...] = (24, 48, 96, 160)
     noise_share: float = Field(default=0.5, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _buildable(self) -> EmbedderRecipe:
+        if self.dim % EMBEDDER_HEADS:
+            raise ValueError(f"dim = {self.dim} is no multiple of {EMBEDDER_HEADS}, the number of attention heads")
+        if not 1 <= len(self.widths) <= 6 or not all(1 <= width <= 4096 for width in self.widths):
+            raise ValueError("widths must be one to six numbers from 1 to 4096")
+        return self
+
+    def check_length(self, clip_s: float) -> None:
+        """Raises ConfigError where clips of this length make more frames than attention has positions for."""
+        frames = -(-round(100 * clip_s) // 2 ** len(self.widths))
+        if frames > _MOST_FRAMES:
+            longest = _MOST_FRAMES * 2 ** len(self.widths) / 100
+            allowed = f"the {longest:g} s that {len(self.widths)} widths allow"
+            raise ConfigError(f"embedder: clips of {clip_s:g} s are longer than {allowed}; add a width or shorten data.clip_s")
 
 
 class DenoiserRecipe(Optimisation):
     """The teacher: sizes of denoiser and text encoder, share of updates' captions that are dropped for classifier-free guidance."""
 
-    dim: int = Field(default=128, ge=8)
-    layers: int = Field(default=5, ge=1)
-    heads: int = Field(default=4, ge=1)
-    text_layers: int = Field(default=2, ge=1)
+    dim: int = Field(default=128, ge=8, le=16_384)
+    layers: int = Field(default=5, ge=1, le=256)
+    heads: int = Field(default=4, ge=1, le=256)
+    text_layers: int = Field(default=2, ge=1, le=256)
     drop_caption: float = Field(default=0.1, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> DenoiserRecipe:
+        for heads, of in ((self.heads, "heads"), (TEXT_HEADS, "attention heads of the text encoder")):
+            if self.dim % heads:
+                raise ValueError(f"dim = {self.dim} is no multiple of {heads}, the number of {of}")
+        return self
 
 
 class GuidedRecipe(Optimisation):
     """Stage 1 of guided distillation: scales s (1 = no guidance) are drawn uniformly from lowest_scale to highest_scale."""
 
-    lowest_scale: float = Field(default=1.0, gt=0.0)
-    highest_scale: float = Field(default=6.0, gt=0.0)
+    lowest_scale: float = Field(default=1.0, gt=0.0, le=100.0)
+    highest_scale: float = Field(default=6.0, gt=0.0, le=100.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> GuidedRecipe:
+        if self.lowest_scale > self.highest_scale:
+            raise ValueError(f"lowest_scale = {self.lowest_scale:g} is above highest_scale = {self.highest_scale:g}; swap them")
+        return self
 
 
 class DistillRecipe(Settings):
-    """Progressive distillation: one stage for each entry of `steps` (the student's), each with its own `updates`, else as `stage` says.
+    """Progressive distillation: one stage for each entry of `steps` (the student's), with its entry of `updates` (or the only one).
 
-    gamma: of the weightings that have one; None is each weighting's own default.
+    stage: how each of them optimises. gamma: of the weightings that have one; None is each weighting's own default.
     """
 
-    weightings: tuple[str, ...] = ("constant", "truncated_snr", "snr_plus_one", "min_snr", "bsa")
-    steps: tuple[int, ...] = (100, 50, 25, 5, 1)
+    weightings: tuple[str, ...] = Field(default=("constant", "truncated_snr", "snr_plus_one", "min_snr", "bsa"), min_length=1)
+    steps: tuple[int, ...] = Field(default=(100, 50, 25, 5, 1), min_length=1)
     teacher_steps: int = Field(TEACHER_STEPS, ge=1)
-    updates: tuple[int, ...] = (4000, 4000, 4000, 2500, 2500)
-    stage: Optimisation = Optimisation(updates=1, learning_rate=3e-4, warm_up=0, decay="linear", autocast=False)
+    updates: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(4000,), min_length=1)
+    stage: Rates = Rates(learning_rate=3e-4, warm_up=0, decay="linear", autocast=False)
     gamma: float | None = Field(default=None, gt=0.0)
 
     @field_validator("weightings")
@@ -119,8 +170,8 @@ class DistillRecipe(Settings):
 
     @model_validator(mode="after")
     def _grids_divide(self) -> DistillRecipe:
-        if len(self.updates) != len(self.steps):
-            raise ValueError(f"updates has {len(self.updates)} entries for {len(self.steps)} stages; give one for each")
+        if len(self.updates) not in (1, len(self.steps)):
+            raise ValueError(f"updates has {len(self.updates)} entries for {len(self.steps)} stages; give one for each, or one for all")
         for before, after in zip((self.teacher_steps, *self.steps), self.steps, strict=False):
             try:
                 steps_ratio(before, after)
@@ -129,6 +180,11 @@ class DistillRecipe(Settings):
             if before == after:
                 raise ValueError(f"steps: {after} follows {before}; each stage must have fewer steps than its teacher")
         return self
+
+    def stages(self) -> list[tuple[int, Optimisation]]:
+        """Student's steps and recipe of each stage, in order."""
+        updates = self.updates * len(self.steps) if len(self.updates) == 1 else self.updates
+        return [(steps, Optimisation(updates=n, **self.stage.model_dump())) for steps, n in zip(self.steps, updates, strict=True)]
 
 
 class TrainConfig(Settings):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -21,8 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tta_bench.errors import ConfigError, TtaBenchError
-from tta_bench.files import digest, write_text
+from tta_bench.errors import ConfigError, InputError, TtaBenchError, WeightsError
+from tta_bench.files import digest, locked, write_text
 from tta_bench.harness.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tta_bench.harness.devices import accelerator_of
 from tta_bench.harness.progress import Progress, silent
@@ -117,9 +118,9 @@ def train(task: Task, recipe: Optimisation, folder: Path, seed: int, runtime: Ru
     with the weights before it saved; WeightsError for a checkpoint of another training.
     """
     precision = runtime.precision if recipe.autocast else "no"
-    fingerprint = digest([task.name, task.identity, recipe.model_dump(mode="json"), seed, precision])
-    loop = _Loop(task, recipe, folder, runtime, fingerprint)
-    with _signals() as received:
+    facts = {"name": task.name, "made_from": task.identity, "recipe": recipe.model_dump(mode="json"), "seed": seed, "precision": precision}
+    with _alone(folder), _signals() as received:
+        loop = _Loop(task, recipe, folder, runtime, facts)
         while loop.step < recipe.updates:
             loop.update()
             progress(task.name, loop.step, recipe.updates, loop.note)
@@ -128,29 +129,35 @@ def train(task: Task, recipe: Optimisation, folder: Path, seed: int, runtime: Ru
                 loop.save()
             if stop:
                 raise Interrupted(stop, f"{task.name} at update {loop.step} of {recipe.updates}")
-    loop.save()
-    return Finished(loop.weights(), read_losses(folder / "losses.jsonl"))
+        loop.save()
+        return Finished(loop.weights(), read_losses(folder / "losses.jsonl"))
+
+
+def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """The lock of a training's folder; of several processes that train together the first one holds it."""
+    return locked(folder, "--out") if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext()
 
 
 class _Loop:
     """State of a training between updates."""
 
-    def __init__(self, task: Task, recipe: Optimisation, folder: Path, runtime: Runtime, fingerprint: str) -> None:
-        self.task, self.recipe, self.folder, self.runtime, self.fingerprint = task, recipe, folder, runtime, fingerprint
+    def __init__(self, task: Task, recipe: Optimisation, folder: Path, runtime: Runtime, facts: Mapping[str, Any]) -> None:
+        self.task, self.recipe, self.folder, self.runtime, self.facts = task, recipe, folder, runtime, json.dumps(facts)
+        self.fingerprint = digest(facts.values())
         self.accelerator = accelerator_of(runtime, folder)
         if recipe.batch % self.accelerator.num_processes:
             raise ConfigError(f"{task.name}: a batch of {recipe.batch} does not divide among {self.accelerator.num_processes} processes; change it")
         task.objective.float32 = not recipe.autocast
         optimiser = torch.optim.AdamW(task.objective.parameters(), recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay, fused=True)
-        found = load_checkpoint(folder / "checkpoint.pt", fingerprint)
+        found = load_checkpoint(folder / "checkpoint.pt", self.fingerprint, facts)
         self.step = 0
         self.running: dict[str, Any] = {}
         if found:
             self.step, self.running = found.step, found.running
-            task.objective.load_state_dict(found.network)
+            _restore(task.objective, found.network, folder)
         self.network, self.optimiser = self.accelerator.prepare(task.objective, optimiser)
         if found:
-            self.optimiser.load_state_dict(found.optimiser)
+            _restore(self.optimiser, found.optimiser, folder)
         device = self.accelerator.device
         self.average = {name: value.to(device) for name, value in found.average.items()} if found else {}
         if recipe.ema and not found:
@@ -234,7 +241,7 @@ class _Loop:
         if self.accelerator.is_main_process:
             network = {name: value.cpu() for name, value in self.accelerator.unwrap_model(self.network).state_dict().items()}
             average = {name: value.cpu() for name, value in self.average.items()}
-            state = Checkpoint(self.fingerprint, self.step, network, self.optimiser.state_dict(), average, self.running)
+            state = Checkpoint(self.fingerprint, self.step, network, self.optimiser.state_dict(), average, self.running, self.facts)
             save_checkpoint(self.folder / "checkpoint.pt", state)
         self.accelerator.wait_for_everyone()
         self.saved = time.monotonic()
@@ -245,12 +252,26 @@ class _Loop:
         return {name: value.detach().cpu().clone() for name, value in final.items()}
 
 
+def _restore(what: Any, state: Mapping[str, Any], folder: Path) -> None:
+    try:
+        what.load_state_dict(state)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        path = folder / "checkpoint.pt"
+        raise WeightsError(f"{path}: does not hold what this training saves ({str(error).splitlines()[0]}); delete it to start again") from error
+
+
 def read_losses(path: Path) -> list[dict[str, Any]]:
-    """Lines of a loss log; a torn last line is dropped."""
+    """Lines of a loss log; a torn one, and whatever else is none, is dropped. Raises InputError where it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); remove what is there") from error
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            lines.append(json.loads(line))
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            found = json.loads(line)
+            if isinstance(found, dict) and isinstance(found.get("step"), int) and "loss" in found:
+                lines.append(found)
     return lines
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tta_bench.errors import WeightsError
-from tta_bench.files import atomic_write, sha256_file, write_text
+from tta_bench.files import atomic_write, digest, sha256_file, write_text
 from tta_bench.models.codec import Codec, CodecShape
 from tta_bench.models.denoiser import Denoiser, DenoiserShape
 from tta_bench.models.embedder import AudioTower, EmbedderShape, TextTower
@@ -23,6 +23,7 @@ from tta_bench.models.text import TextEncoder, TextShape, Vocabulary
 from tta_bench.weights import load_weights
 
 FORMAT = 1
+_SEAL = "card_sha256"
 _COUNTER = "num_batches_tracked"  # of batch norm: counts updates, changes no output
 N = TypeVar("N", bound=nn.Module)
 
@@ -63,12 +64,24 @@ def save_network(folder: Path, name: str, network: nn.Module, description: Mappi
         "sha256": sha256_file(path),
         **description,
     }
-    write_text(folder / f"{name}.json", json.dumps(card, indent=1) + "\n")
-    return card
+    return write_card(folder, name, card)
+
+
+def write_card(folder: Path, name: str, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a network's card with its own checksum; the card as `read_card` gives it."""
+    sealed: dict[str, Any] = json.loads(json.dumps({key: value for key, value in card.items() if key != _SEAL}))
+    sealed[_SEAL] = _seal(sealed)
+    write_text(folder / f"{name}.json", json.dumps(sealed, indent=1) + "\n")
+    return sealed
+
+
+def _seal(card: Mapping[str, Any]) -> str:
+    """Of all that the card says, but for scores, which are noted later: the weights' SHA-256 does not know words, sizes or schedules."""
+    return digest([{key: value for key, value in card.items() if key not in (_SEAL, "scores")}])
 
 
 def read_card(folder: Path, name: str) -> dict[str, Any]:
-    """The card of a network. Raises WeightsError where it is missing, damaged or of another format."""
+    """The card of a network. Raises WeightsError where it is missing, damaged, of another format, or was changed since it was written."""
     path = folder / f"{name}.json"
     try:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -78,6 +91,8 @@ def read_card(folder: Path, name: str) -> dict[str, Any]:
         raise WeightsError(f"{path}: is not there or not a network's card ({error}); networks in this folder: {found}") from error
     if not known:
         raise WeightsError(f"{path}: is of format {card['format']}, kind {card['kind']}, which this version does not know; update tta_bench")
+    if card.get(_SEAL) != _seal(card):
+        raise WeightsError(f"{path}: was changed since it was written (its checksum differs); fetch or make the network again")
     return card
 
 
@@ -95,7 +110,7 @@ def load_network(folder: Path, name: str, kind: type[N]) -> tuple[N, dict[str, A
         raise WeightsError(f"{path}: is missing or is not the file that its card describes (SHA-256 differs); fetch or make both again")
     try:
         network = build(card["shape"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise WeightsError(f"{folder / name}.json: its shape cannot be built ({error!r}); fetch or make both files again") from error
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items() if not key.endswith(_COUNTER)}
     weights: dict[str, Tensor] = {key: torch.from_numpy(value) for key, value in load_weights(path, expected).items()}

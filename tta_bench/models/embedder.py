@@ -13,6 +13,7 @@ from tta_bench.models.text import TextEncoder, TextShape, Vocabulary
 from tta_bench.spectrum import LogMel
 
 FRONT_END = LogMel(16_000, 400, 160, 512, 64, 50.0, 7_800.0, "slaney", 1, True, "offset", 1e-4)
+EMBEDDER_HEADS = 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class AudioTower(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         self.flatten = nn.Linear(before * FRONT_END.bands // 2 ** len(shape.widths), shape.dim)
         self.positions = nn.Parameter(0.02 * torch.randn(64, shape.dim))
-        self.order = TransformerBlock(shape.dim, 4, 2)
+        self.order = TransformerBlock(shape.dim, EMBEDDER_HEADS, 2)
         self.embed = nn.Linear(2 * shape.dim, shape.dim)
         self.tag = nn.Linear(shape.dim, shape.classes)
         self.project = nn.Linear(shape.dim, shape.joint)

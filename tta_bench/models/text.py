@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tta_bench.errors import InputError
 from tta_bench.models.attention import TransformerBlock
 
 PAD, UNKNOWN = 0, 1
+TEXT_HEADS = 4
 _WORD = re.compile(r"[a-z0-9]+|,")
 
 
@@ -24,8 +26,10 @@ class Vocabulary:
 
     @classmethod
     def of(cls, captions: Iterable[str], at_most: int = 8192) -> Vocabulary:
-        """The words of a training set, the most frequent first."""
+        """The words of a training set, the most frequent first. Raises InputError where there are none."""
         counts = Counter(word for caption in captions for word in _split(caption))
+        if not set(counts) - {","}:
+            raise InputError("the training captions hold no words that can be read (a to z, 0 to 9); write them in Latin letters")
         ordered = sorted(counts, key=lambda word: (-counts[word], word))
         return cls(tuple(ordered[: at_most - 2]))
 
@@ -40,6 +44,11 @@ class Vocabulary:
         return torch.tensor([row + [PAD] * (length - len(row)) for row in rows], dtype=torch.int64).reshape(len(rows), length)
 
 
+def has_words(caption: str) -> bool:
+    """Whether the caption holds anything that an encoder reads as a word, known or not: a to z, 0 to 9."""
+    return any(word != "," for word in _split(caption))
+
+
 def _split(caption: str) -> list[str]:
     return _WORD.findall(caption.lower())
 
@@ -50,7 +59,7 @@ class TextShape:
 
     dim: int = 128
     layers: int = 2
-    heads: int = 4
+    heads: int = TEXT_HEADS
     at_most: int = 48
 
 

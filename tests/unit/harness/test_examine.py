@@ -14,7 +14,7 @@ from tta_bench.harness.examine_report import ExamineConfig, examine_bundle
 from tta_bench.harness.training import initial_weights
 from tta_bench.metrics.clips import ClipRows
 from tta_bench.metrics.score import mean_score
-from tta_bench.models.bundle import Embedder, save_network
+from tta_bench.models.bundle import Embedder, read_card, save_network
 from tta_bench.models.embedder import EmbedderShape
 from tta_bench.models.text import TextShape, Vocabulary
 
@@ -93,7 +93,12 @@ def test_the_page_of_a_small_bundle(tmp_path: Path) -> None:
     page = (out / "README.md").read_text()
     assert "| teacher |  | 2 | 3 | 64 |" in page
     assert (out / "contact-sheet.png").read_bytes().startswith(b"\x89PNG")
-    assert '"clap_share"' in (bundle / "teacher.json").read_text()
+    assert '"clap_share"' in (out / "teacher.json").read_text()
+    assert "scores" not in read_card(bundle, "teacher")  # what is measured stays as it is
+    examine_bundle(ExamineConfig(bundle=bundle, out=out, clips=64, seeds=(0,), part=("teacher",), teacher_curve=(2,), note_scores=True))
+    assert read_card(bundle, "teacher")["scores"]["steps"] == 2
+    with pytest.raises(ConfigError, match="holds no students of 3 steps"):
+        examine_bundle(ExamineConfig(bundle=bundle, out=out, part=("students",), student_steps=(3,)))
     with pytest.raises(ConfigError, match="--part tacher: unknown part; known: embedder, codec"):
         examine_bundle(ExamineConfig(bundle=bundle, out=out, part=("tacher",)))
 

@@ -114,7 +114,7 @@ def test_checkpoints_of_another_training_are_refused(tmp_path: Path, change: dic
 def test_a_damaged_checkpoint_is_an_error_and_stays(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(content)
     with pytest.raises(WeightsError, match=r"checkpoint\.pt: is damaged .* delete it to start again"):
-        load_checkpoint(tmp_path / "checkpoint.pt", "f")
+        load_checkpoint(tmp_path / "checkpoint.pt", "f", {})
     assert (tmp_path / "checkpoint.pt").read_bytes() == content
 
 
@@ -125,7 +125,7 @@ def test_a_pickle_of_strangers_is_not_run(tmp_path: Path) -> None:
 
     torch.save({"fingerprint": Evil()}, tmp_path / "checkpoint.pt")
     with pytest.raises(WeightsError):
-        load_checkpoint(tmp_path / "checkpoint.pt", "f")
+        load_checkpoint(tmp_path / "checkpoint.pt", "f", {})
     assert not (tmp_path / "run").exists()
 
 

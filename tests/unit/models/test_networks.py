@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from tta_bench.errors import WeightsError
-from tta_bench.models.bundle import Embedder, load_network, save_network
+from tta_bench.models.bundle import Embedder, load_network, read_card, save_network, write_card
 from tta_bench.models.codec import Codec, CodecShape
 from tta_bench.models.denoiser import Denoiser, DenoiserShape, TextCondition
 from tta_bench.models.embedder import EmbedderShape
@@ -173,9 +174,20 @@ class TestBundle:
             load_network(tmp_path, "b", Codec)
         card = json.loads((tmp_path / "a.json").read_text())
         for change, message in (({"format": 9}, "update tta_bench"), ({"shape": {"frames": 3, "odd": 1}}, "cannot be built")):
-            (tmp_path / "a.json").write_text(json.dumps(card | change))
+            write_card(tmp_path, "a", card | change)
             with pytest.raises(WeightsError, match=message):
                 load_network(tmp_path, "a", Denoiser)
+
+    @pytest.mark.parametrize(
+        "change", [{"schedule": {"x": 1}}, {"sha256": "0"}, {"guidance_scales": [1.0, 4.0]}, {"shape": {"dim": 64}}, {"steps": 3}]
+    )
+    def test_a_card_that_was_changed_is_refused(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        card = save_network(tmp_path, "a", Denoiser(DENOISER), {"schedule": {}})
+        (tmp_path / "a.json").write_text(json.dumps(card | change))
+        with pytest.raises(WeightsError, match=r"a\.json: was changed since it was written"):
+            read_card(tmp_path, "a")
+        (tmp_path / "a.json").write_text(json.dumps(card | {"scores": {"fad": 1.0}}))  # noted later
+        assert read_card(tmp_path, "a")["scores"] == {"fad": 1.0}
 
     def test_what_float16_cannot_hold_is_not_written(self, tmp_path: Path) -> None:
         network = Denoiser(DENOISER)
