@@ -96,7 +96,7 @@ TABLE: dict[str, tuple[Callable[[Path], None], str, tuple[str, ...]]] = {
     "caption empty": (_put("c.csv", b"clip_id,caption\nclip00,\n"), CAPTIONS, ("c.csv, line 2", "clip00 is empty", "write one")),
     "caption twice": (_put("c.csv", b"clip_id,caption\nclip00,a\nclip00,b\n"), CAPTIONS, ("c.csv, line 3", "listed twice", "keep one")),
     "captions not UTF-8": (_put("c.csv", b"\xff\xfe\x00"), CAPTIONS, ("c.csv", "not UTF-8", "save it")),
-    "config missing": (_nothing, BASE + "--config no.toml", ("no.toml", "cannot be read", "--config")),
+    "config missing": (_nothing, BASE + "--config no.toml", ("no.toml", "cannot be read", "check the path")),
     "config no TOML": (_put("c.toml", b"a = = 1"), "--config c.toml", ("c.toml", "not valid TOML", "correct it")),
     "weights below nobody's home": (_nothing, BASE + "--embedder yamnet:~nobody-at-all/w", ("~nobody-at-all", "write the path out")),
     "path too long": (_nothing, "--reference r --generated " + "x" * 5_000, ("--generated", "cannot be listed", "check its path")),
