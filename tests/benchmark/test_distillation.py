@@ -40,7 +40,7 @@ def test_cost_of_an_update(benchmark: Any, tmp_path: Path, steps: tuple[int, int
     latents = np.random.default_rng(0).standard_normal((256, 16, 32)).astype(np.float32)
     recipe = Optimisation(updates=10_000, batch=BATCH, learning_rate=3e-4, decay="linear", autocast=False)
     task = StageTask(recipe, Stage(CosineSchedule(), *steps), "bsa", 5.0, (1.0, 6.0), LatentCorpus("x", latents, [(CAPTION,)] * 256), of, 0)
-    loop = _Loop(task, recipe, tmp_path, Runtime(device="cpu", save_every_s=1e9), "x")
+    loop = _Loop(task, recipe, tmp_path, Runtime(device="cpu", save_every_s=1e9), {"name": "x"})
     batch = task.batch(0, np.arange(BATCH), torch.device("cpu"))
     text = TextCondition(batch["states"], batch["mask"])
     student = task.objective.denoiser
