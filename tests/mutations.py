@@ -23,7 +23,7 @@ MUTATIONS = [
     ("the teacher's KL swapped", "metrics/fidelity.py", "kl_softmax(teacher, student)", "kl_softmax(student, teacher)", METRICS),
     ("the floor taken from the student", "metrics/fidelity.py", "floor = teacher.max() - RANGE_DB", "floor = student.max() - RANGE_DB", METRICS),
     ("no root in the log-mel RMSE", "metrics/fidelity.py", "np.sqrt(np.square(np.maximum(student, floor) - np.maximum(teacher, floor)).mean())", "np.abs(np.maximum(student, floor) - np.maximum(teacher, floor)).mean()", METRICS),
-    ("frames averaged before they are compared", "metrics/suite.py", '"lower", "dB", paired=True, pooling="patches"', '"lower", "dB", paired=True', METRICS),
+    ("frames averaged before they are compared", "metrics/suite.py", 'paired=True,\n        pooling="patches",', "paired=True,", METRICS),
     ("KL pairs by position", "metrics/clips.py", "ordered = tuple(sorted(self.blocks, key=lambda block: block[0]))", "ordered = self.blocks", METRICS),
     ("no exp in the inception score", "metrics/inception.py", "value = np.exp(negative_entropy.mean() - np.exp(log_mean) @ log_mean)", "value = negative_entropy.mean() - np.exp(log_mean) @ log_mean", METRICS),
     ("the diagonal counted in KAD", "metrics/kernel.py", "_gaussian_sums(x, x, bandwidth).sum() - m", "_gaussian_sums(x, x, bandwidth).sum()", METRICS),
