@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS, DIFFUSION, HARNESS = "tests/unit/metrics", "tests/unit/diffusion", "tests/unit/harness"
+GATE, SWEEP = "tests/unit/test_gate.py", "tests/unit/harness/test_sweep.py"
 
 # what, file below tta_bench, its text, the mutant's text, tests that must fail
 MUTATIONS = [
@@ -50,6 +51,27 @@ MUTATIONS = [
     ("decimation without a filter", "audio.py", 'np.asarray(soxr.resample(mono, from_hz, to_hz, quality="VHQ"), dtype=np.float32)', "mono[np.arange(0, len(mono), from_hz / to_hz).astype(int)]", "tests/unit/test_audio.py"),
     ("a cut-off file scored", "audio.py", "missing = _missing_bytes(data)", "missing = 0", "tests/unit/test_audio.py"),
     ("mel triangles linear in Hz", "spectrum.py", "mels = hz_to_mel_htk(np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft)[:, None]", "mels = (np.arange(n_fft // 2 + 1) * sample_rate_hz / n_fft)[:, None] * 2.4", "tests/unit/test_spectrum.py"),
+    ("NaN through the gate", "gate.py", "if after.value is None or before.value is None:", "if before.value is None and after.value is None:", GATE),
+    ("a row that is gone passes the gate", "gate.py", 'BLOCKING = ("WORSE", "MISSING", "NOT_FINITE", "INCOMPARABLE")', 'BLOCKING = ("WORSE", "NOT_FINITE", "INCOMPARABLE")', GATE),
+    ("worse and better swapped", "gate.py", 'sign = 1.0 if direction == "lower" else -1.0', 'sign = 1.0 if direction == "higher" else -1.0', GATE),
+    ("no correction for many rows", "gate.py", "passes = p[order] <= alpha / np.arange(len(p), 0, -1)", "passes = p[order] <= alpha", GATE),
+    ("seeds counted as clips", "rows.py", "np.asarray(self.contributions.mean(axis=0))", "np.asarray(self.contributions.reshape(-1))", GATE),
+    ("another reference compared", "gate.py", '"reference_sha256", "captions_sha256", "n",', '"captions_sha256", "n",', GATE),
+    ("UNRESOLVED called SAME", "gate.py", 'return "SAME" if worse + reach <= margin and worse - reach >= -margin else "UNRESOLVED"', 'return "SAME"', GATE),
+    ("audio that was changed scored as it was", "harness/cell_audio.py", "if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:", "if False:", SWEEP),
+    ("a cell's noise without its seed", "harness/catalogue.py", "self.seed or 0, self", "0, self", SWEEP),
+    ("fidelity to the wrong seed's teacher", "harness/sweep.py", "if is_target:\n                teacher = side", "if is_target and teacher is None:\n                teacher = side", SWEEP),
+    ("partial rows ranked", "report/results.py", "estimate.n == self.n", "True", "tests/unit/report"),
+    ("other audio's scores beside the last ones", "rows.py", "if current[row_of(record), record.seed] == record.cell:", "if True:", "tests/unit/test_rows.py"),
+    ("a missing seed passed over", "rows.py", 'return failed or ("incomplete" if len(self.records) < self.planned else "ok")', 'return failed or "ok"', "tests/unit/test_rows.py"),
+    ("a run of new rows alone passes the gate", "gate.py", 'all(item.verdict == "NEW" for item in verdicts) or any', "any", GATE),
+    ("the error taken for known", "gate.py", "float(nctdtrinc(dof, 1.0 - config.power, critical))", "critical + float(ndtri(config.power))", GATE),
+    ("captions of a sweep not noted", "harness/sweep.py", ", made_from_captions=True", "", SWEEP),
+    ("drift left in the speed-up", "report/results.py", "dict(zip(rows, (1.0 + drift * shares).tolist(), strict=True))", "dict.fromkeys(rows, 1.0)", "tests/unit/report"),
+    ("samplers mixed in pairs", "report/results.py", "other = baseline.get(row.key[1:])", "other = next((found for key, found in baseline.items() if key[1:] == row.key[2:]), None)", "tests/unit/report"),
+    ("another teacher's fidelity merged", "report/merge.py", "if any(map(_is_fidelity, added)) and not _same_teacher(whole, run):", "if False:", "tests/unit/report"),
+    ("settings that differ overlooked", "harness/bundle.py", "differing = first_difference(card, wanted)", 'differing = ""', "tests/system/test_train.py"),
+    ("an edited card believed", "models/bundle.py", "if card.get(_SEAL) != _seal(card):", "if False:", "tests/unit/models"),
 ]  # fmt: skip
 
 

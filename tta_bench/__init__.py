@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from tta_bench.api import evaluate as evaluate
     from tta_bench.api import load_embedder as load_embedder
     from tta_bench.api import load_system as load_system
+    from tta_bench.api import sweep as sweep
 
-__all__ = ["__version__", "evaluate", "load_embedder", "load_system"]
+__all__ = ["__version__", "evaluate", "load_embedder", "load_system", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

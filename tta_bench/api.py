@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,10 @@ from tta_bench.harness.evaluate import evaluate as run_evaluation
 from tta_bench.harness.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from tta_bench.harness.run_config import RunConfig
+    from tta_bench.harness.sweep import Sweep
     from tta_bench.systems.latent import LatentSystem
+    from tta_bench.systems.protocol import System
 
 
 def evaluate(
@@ -37,6 +40,38 @@ def evaluate(
     settings = parse_settings(EvaluateConfig, values, "evaluate")
     loaded = [load_embedder(item, settings.device) if isinstance(item, str) else item for item in embedders]
     return run_evaluation(settings, loaded, progress)
+
+
+def sweep(
+    config: RunConfig | Mapping[str, Any] | str | Path,
+    systems: Mapping[str, System] | None = None,
+    *,
+    quick: bool = False,
+    processes: int = 1,
+    progress: Progress = silent,
+) -> Sweep:
+    """Generate, score and time systems over step counts, and render the report; as `tta-bench run`.
+
+    config: a TOML file, its keys, or a `RunConfig`. systems: models of your own by the name of their entry in the configuration, each with
+    `name`, `sample_rate_hz` and `generate` (see `tta_bench.systems.protocol.System`); one with a `checksum` is not asked again for audio
+    that is there. processes: how many generate at once, on a CPU; with more than one, a script needs the guard `if __name__ == "__main__"`.
+    Returns a `Sweep`: `.records`, `.failures`, `.run` (the folder). Raises TtaBenchError for what cannot be run.
+    """
+    from tta_bench.config import read_toml
+    from tta_bench.harness.run_config import RunConfig, resolve_run
+    from tta_bench.harness.sweep import sweep as run_sweep
+    from tta_bench.report.fresh import is_fresh
+
+    if isinstance(config, str | Path):
+        settings = resolve_run(read_toml(Path(config)), str(config), Path(config).stem, quick)
+    else:
+        settings = config if isinstance(config, RunConfig) else resolve_run(config, "sweep", "sweep", quick)
+    result = run_sweep(settings, systems, progress, processes)
+    if not is_fresh(result.run):
+        from tta_bench.report.render import render
+
+        render(result.run)
+    return result
 
 
 def load_system(name: str, folder: str | Path | None = None, *, sampler: str = "ddim", device: str = "cpu") -> LatentSystem:

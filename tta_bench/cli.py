@@ -1,4 +1,7 @@
-"""Command line: one call each. Exit codes: 0 fine, 1 crash, 2 the user's or the environment's error, 130/143 interrupted."""
+"""Command line: one call each.
+
+Exit codes: 0 fine, 1 crash, 2 the user's or the environment's error, 3 the gate blocked, 4 finished but incomplete, 130/143 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tta_bench import __version__
+from tta_bench import __version__, run_commands
 from tta_bench.errors import TtaBenchError
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -163,6 +166,10 @@ def examine(
     with progress_bars() as progress:
         written = examine_bundle(settings, progress)
     typer.echo(f"{', '.join(map(str, written))}; shown in {settings.out / 'README.md'}")
+
+
+for command in (run_commands.run, run_commands.report, run_commands.check, run_commands.baseline):
+    app.command()(command)
 
 
 def _numbers(flag: str, text: str, example: str = "200,100,50,25", kind: type[float] = int) -> list[float]:

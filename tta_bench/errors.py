@@ -68,11 +68,11 @@ class MetricError(TtaBenchError):
 AUDIO_ERROR_KINDS = {
     "missing": "check the path",
     "unreadable": "check the file's permissions",
-    "empty": "generate it again, or leave it out with --skip-bad",
-    "corrupt": "generate or copy it again, or leave it out with --skip-bad",
-    "truncated": "generate or copy it again, or leave it out with --skip-bad",
-    "zero_channels": "write it again with one or two channels, or leave it out with --skip-bad",
-    "no_samples": "generate it again, or leave it out with --skip-bad",
-    "not_finite": "find the step that made NaN or infinity, or leave it out with --skip-bad",
-    "too_short": "generate a longer clip, or leave it out with --skip-bad",
+    "empty": "generate it again, or leave it out (tta-bench evaluate: --skip-bad)",
+    "corrupt": "generate or copy it again, or leave it out (tta-bench evaluate: --skip-bad)",
+    "truncated": "generate or copy it again, or leave it out (tta-bench evaluate: --skip-bad)",
+    "zero_channels": "write it again with one or two channels, or leave it out (tta-bench evaluate: --skip-bad)",
+    "no_samples": "generate it again, or leave it out (tta-bench evaluate: --skip-bad)",
+    "not_finite": "find the step that made NaN or infinity, or leave it out (tta-bench evaluate: --skip-bad)",
+    "too_short": "generate a longer clip, or leave it out (tta-bench evaluate: --skip-bad)",
 }

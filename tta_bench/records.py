@@ -31,8 +31,8 @@ STATUSES = {
 class Record(BaseModel):
     """One score. A score that is not there has a `status` other than "ok", a `message`, and no value: never NaN.
 
-    n counts clips; direction says which way is better; *_sha256 identify content; steps, nfe, guidance_scale (1 = none) and
-    what else describes a sweep's cell is None for audio of unknown origin.
+    n counts clips; dof: degrees of freedom of the interval; direction says which way is better; *_sha256 identify content; steps, nfe,
+    guidance_scale (1 = none) and what else describes a sweep's cell is None for audio of unknown origin.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +59,7 @@ class Record(BaseModel):
     std_error: float | None
     ci_low: float | None
     ci_high: float | None
+    dof: int | None = None
     details: dict[str, float] = {}
     n: int
     n_excluded: int = 0
@@ -138,10 +139,19 @@ def read_records(path: Path) -> list[Record]:
     records = []
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
         try:
-            records.append(Record.model_validate(json.loads(line)))
+            content = json.loads(line)
+            _check_schema(content, f"{path}, line {number}")
+            records.append(Record.model_validate(content))
         except (ValidationError, ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {number}: is not a record ({_first_reason(error)}); restore the file or choose another run") from error
     return records
+
+
+def _check_schema(content: Any, where: str) -> None:
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if isinstance(schema, int) and schema != SCHEMA:
+        advice = "update tta_bench" if schema > SCHEMA else "run it again in another folder"
+        raise InputError(f"{where}: is a record of schema {schema}, and this version reads {SCHEMA}; {advice}")
 
 
 def _first_reason(error: Exception) -> str:

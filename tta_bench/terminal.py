@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -17,7 +20,13 @@ from tta_bench.harness.evaluate import MOSTLY_SILENT, TOO_LOUD, Evaluation, Scor
 from tta_bench.harness.progress import Progress
 from tta_bench.records import Record
 
-_WIDTH_OF_A_FILE = 140
+if TYPE_CHECKING:
+    from tta_bench.gate import Verdict
+    from tta_bench.harness.sweep import Sweep
+    from tta_bench.report.results import Column, Results
+
+_WIDTH_OF_A_FILE = 160
+_MOST_FAILURES = 10
 _WIDTH_WITH_PROTOCOL = 96
 _SECONDS_BETWEEN_LINES = 60.0
 _NEVER_NEGATIVE = ("frechet_", "kl_")
@@ -111,6 +120,93 @@ def _table(records: list[Record], width: int) -> Table:
         counts = f"{record.n} / {'-' if record.n_reference is None else record.n_reference}"
         table.add_row(*[name, record.embedder, score, error, interval, counts, record.protocol][: len(columns)])
     return table
+
+
+def print_sweep(result: Sweep, page: Path) -> None:
+    """The table, what is missing, and where the report is."""
+    from tta_bench.report.results import results_of
+    from tta_bench.report.run_data import load_run
+
+    out = console()
+    run = load_run(result.run)
+    results = results_of(run)
+    table, left_out = _sweep_table(results, out.width)
+    out.print(table)
+    if left_out:
+        out.print(f"no room here, in the report: {', '.join(column.label for column in left_out)}", markup=False)
+    batches = Counter((item["source"], item["batch"]) for item in run.passes)
+    for (source, batch), count in batches.items():
+        how = "batches of the generation" if source == "generation" else "passes over all rows"
+        out.print(f"times: {count} {how}, {batch} clip{'s' * (batch != 1)} at a time", markup=False)
+    shown = result.failures[:_MOST_FAILURES]
+    for item in shown:
+        where = (
+            f"{item['row']}{'' if item['seed'] is None else ', seed ' + str(item['seed'])}{', clip ' + item['clip_id'] if item['clip_id'] else ''}"
+        )
+        out.print(f"missing: {where}: {item['message']}", markup=False, soft_wrap=True)
+    if len(result.failures) > len(shown):
+        out.print(f"missing: {len(result.failures) - len(shown)} more, listed in the report", markup=False)
+    reused = len(result.records) - result.new
+    out.print(f"records: {result.run / 'records.jsonl'} ({result.new} new, {reused} there already)", markup=False, soft_wrap=True)
+    out.print(f"report: {page}", markup=False, soft_wrap=True)
+
+
+def _sweep_table(results: Results, width: int) -> tuple[Table, list[Column]]:
+    """As many metrics as fit, in their order, and those that do not."""
+    from tta_bench.report.tables import seconds, times, with_interval
+
+    arrows = {"lower": "↓", "higher": "↑"}
+    best = {column: results.best(column) for column in results.columns}
+    lead: list[list[str]] = []
+    for row in results.rows:
+        sampler = f" {row.key.sampler}" if row.key.sampler not in (None, "ddim") else ""
+        scale = ["" if row.key.guidance_scale is None else f"{row.key.guidance_scale:g}"] * results.has_scales
+        lead.append([f"{row.key.system}{sampler}", str(row.key.steps or ""), str(row.nfe or ""), *scale])
+    speed = [[seconds(row.speed.seconds_per_clip), times(row.speed.speed_up)] for row in results.rows]
+    heads, ends = ["system", "steps", "NFE", *["guidance"] * results.has_scales], ["s/clip", "speed-up"]
+    shown: list[tuple[str, list[Text]]] = []
+    room = width - sum(map(_widest, zip(heads, *lead, strict=True))) - sum(map(_widest, zip(ends, *speed, strict=True)))
+    for column in results.columns:
+        cells = []
+        for row in results.rows:
+            value, half = with_interval(row.estimates.get(column))
+            cells.append(Text(f"{value} ±{half}" if half else value, style="bold" if row.key in best[column] else ""))
+        head = f"{column.label.replace('fidelity', 'fid.')} {arrows[column.direction]}"
+        room -= _widest((head, *(cell.plain for cell in cells)))
+        if room < 0:
+            break
+        shown.append((head, cells))
+    table = Table(*heads, *(head for head, _ in shown), *ends, box=None, pad_edge=False)
+    for number, made in enumerate(table.columns):
+        made.justify, made.no_wrap = "right" if number else "left", True
+    for number in range(len(results.rows)):
+        table.add_row(*map(Text, lead[number]), *(cells[number] for _, cells in shown), *speed[number])
+    return table, results.columns[len(shown) :]
+
+
+def _widest(cells: Sequence[str]) -> int:
+    return max(map(len, cells)) + 2  # columns are two spaces apart
+
+
+def print_verdicts(verdicts: Sequence[Verdict], everything: bool) -> None:
+    """Rows that are not SAME (or all), those that block first, and the sum."""
+    from tta_bench.gate import blocked
+    from tta_bench.gate_report import by_severity, counts, detectable, detectable_by_metric, interval, metric_name, number, row_name
+
+    out = console()
+    table = Table("verdict", "row", "metric", "baseline", "run", "difference", "margin", "detectable", box=None, pad_edge=False)
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for item in by_severity(verdicts):
+        if everything or item.verdict != "SAME":
+            colour = "bold red" if item.blocks else "yellow" if item.verdict == "UNRESOLVED" else "green" if item.verdict == "BETTER" else ""
+            what = interval(item) or item.reason
+            cells = (row_name(item), metric_name(item), number(item.baseline), number(item.value), what, number(item.margin), detectable(item))
+            table.add_row(Text(item.verdict, style=colour), *map(Text, cells))
+    if table.row_count:
+        out.print(table)
+    out.print(f"{'BLOCKED' if blocked(verdicts) else 'passed'}: {counts(verdicts)}", markup=False)
+    out.print(f"a change for the worse that any row would show: {detectable_by_metric(verdicts)}", markup=False, soft_wrap=True)
 
 
 def _number(value: float) -> str:

@@ -28,11 +28,22 @@ def _venv(tmp_path: Path) -> None:
         script.chmod(0o755)
 
 
-def test_the_first_command_ends_in_a_table(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_first_command_ends_in_a_report(tmp_path: Path) -> None:
     first = next(text for language, text in BLOCKS if language == "bash")
     assert first.startswith(INSTALL)
     _venv(tmp_path)
     result = subprocess.run(["bash", "-c", first.removeprefix(INSTALL)], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "report: runs/sweep-quick/report/index.html" in result.stdout
+    assert (tmp_path / "runs/sweep-quick/report/index.html").stat().st_size > 1e6
+
+
+def test_two_folders_end_in_a_table(tmp_path: Path) -> None:
+    _venv(tmp_path)
+    command = next(text for language, text in BLOCKS if language == "bash" and "demo/generated" in text)
+    environment = os.environ | {"PATH": f"{tmp_path / '.venv' / 'bin'}:{os.environ['PATH']}"}
+    result = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "12 clips" in result.stdout
     assert re.search(r"^fad ↓ +mel +\d", result.stdout, flags=re.MULTILINE)
@@ -50,8 +61,9 @@ def test_ci_runs_readmes_test_command() -> None:
 
 
 @pytest.mark.parametrize("code", [text for language, text in BLOCKS if language == "python" and "demo/generated" not in text])
-def test_python_examples_run(code: str) -> None:
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_python_examples_run(code: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,16 +16,17 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-import tta_bench.data
 from tta_bench.audio import AUDIO_VERSION, quantise, read_audio, resample
 from tta_bench.data.events import EVENT_CLASSES
 from tta_bench.data.manifest import CaptionedClip, read_manifest
 from tta_bench.data.scene import Split, draw_scene
-from tta_bench.data.synth import CLIP_SAMPLES, SYNTH_VERSION, event_labels, other_caption, synth_clip
+from tta_bench.data.synth import CLIP_SAMPLES, event_labels, other_caption, synth_clip
 from tta_bench.errors import AudioError, InputError
 from tta_bench.files import atomic_write, digest, sha256_file
+from tta_bench.harness.processes import start_worker
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.recipe import Data
+from tta_bench.systems.anchors import synth_code
 from tta_bench.weights import cache_folder
 
 SAMPLE_RATE_HZ = 16_000
@@ -69,14 +69,12 @@ def load_corpus(data: Data, progress: Progress = silent) -> Corpus:
 
 
 def _of_synth(data: Data, progress: Progress) -> Corpus:
-    root = Path(tta_bench.data.__path__[0])
-    code = [sha256_file(path) for path in sorted(root.rglob("*.py")) if path.name != "manifest.py"]
-    key = digest(["synthcaps", SYNTH_VERSION, code, data.split, data.seed, data.clips, data.captions_per_clip])
+    key = digest(["synthcaps", synth_code(), data.split, data.seed, data.clips, data.captions_per_clip])
     path = cache_folder() / "corpora" / f"{key}.npy"
     facts = path.with_suffix(".json")
     if not facts.exists():
         chunks = [(data.seed, data.split, range(a, min(a + _CHUNK, data.clips))) for a in range(0, data.clips, _CHUNK)]
-        pool = ProcessPoolExecutor(os.cpu_count(), initializer=_stop_quietly)
+        pool = ProcessPoolExecutor(os.cpu_count(), initializer=start_worker)
         try:
             rows = _watched(pool.map(_render, chunks), "rendering SynthCaps", len(chunks), progress)
             audio_sha256 = _store(path, rows, (data.clips, CLIP_SAMPLES))
@@ -95,12 +93,6 @@ def _of_synth(data: Data, progress: Progress) -> Corpus:
         np.stack([event_labels(scene) for scene in scenes]),
         tuple(EVENT_CLASSES),
     )
-
-
-def _stop_quietly() -> None:
-    """In a worker: signals end it, as if it had no handlers from the process that started it; that one says what happened."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _render(chunk: tuple[int, Split, range]) -> npt.NDArray[np.int16]:

@@ -24,6 +24,12 @@ def code_version() -> str:
     return f"{tta_bench.__version__}+{digest([[path.relative_to(root).as_posix(), sha256_file(path)] for path in sources])[:12]}"
 
 
+@cache
+def environment_id() -> str:
+    """Fingerprint of `describe_environment` in this process."""
+    return digest([describe_environment()])[:16]
+
+
 def describe_environment() -> dict[str, Any]:
     """JSON-able description of the interpreter, the machine and the libraries."""
     versions = {}
@@ -41,3 +47,19 @@ def describe_environment() -> dict[str, Any]:
         "packages": versions,
         "code_version": code_version(),
     }
+
+
+def describe_host(device: str) -> dict[str, Any]:
+    """What times depend on besides the code."""
+    import torch
+
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    return {"device": device, "name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

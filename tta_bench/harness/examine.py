@@ -25,8 +25,10 @@ from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.stft import stft_distance
 from tta_bench.metrics.clips import ClipRows
 from tta_bench.metrics.score import Score
-from tta_bench.models.bundle import assets
+from tta_bench.models.bundle import assets, load_network
+from tta_bench.models.codec import Codec
 from tta_bench.rng import generator
+from tta_bench.systems.anchors import reconstructed, rendered_again
 from tta_bench.systems.latent import LatentSystem, load_latent
 from tta_bench.systems.protocol import Clip
 
@@ -75,7 +77,7 @@ class Bench:
     @cached_property
     def rendered_again(self) -> list[Audio]:
         """Other renderings of the same scenes: what a perfect generator would make of the captions, none of it in the reference."""
-        return [render_scene(scene, generator(self.seed, "audio again", "test", i)) for i, scene in enumerate(self.scenes)]
+        return [rendered_again(self.seed, "test", i) for i in range(self.n)]
 
     @cached_property
     def embedder(self) -> BundledEmbedder:
@@ -110,10 +112,9 @@ class Bench:
 
     def reconstructed(self, audio: Sequence[Audio]) -> list[Audio]:
         """Through the codec and back."""
-        codec = load_latent("teacher", self.folder).codec if (self.folder / "teacher.json").exists() else _codec(self.folder)
+        codec = load_network(self.folder, "codec", Codec)[0]
         with torch.inference_mode():
-            parts = [codec.decode(codec.encode(part)) for part in torch.split(torch.from_numpy(np.stack(audio)), 32)]
-        return list(torch.cat(parts).numpy())
+            return [samples for start in range(0, len(audio), 32) for samples in reconstructed(codec, audio[start : start + 32])]
 
     def quality(self, heard: Heard) -> dict[str, Score]:
         """FAD, KAD, KL, IS, CLAP against the reference and the captions."""
@@ -126,13 +127,6 @@ class Bench:
             made.append(samples)
             self.progress(f"{system.name} {steps} steps, seed {seed}", len(made), self.n)
         return made
-
-
-def _codec(folder: Path) -> Any:
-    from tta_bench.models.bundle import load_network
-    from tta_bench.models.codec import Codec
-
-    return load_network(folder, "codec", Codec)[0]
 
 
 def embedder_table(bench: Bench) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -114,37 +115,50 @@ def _load(clip: ClipFile, embedders: Sequence[Embedder], cache: FeatureCache) ->
         if not missing and facts:
             return _Loaded(clip, sha256, facts, {})
         audio = decode(data, clip.path)
-        facts = ClipFacts(audio.duration_s, audio.sample_rate_hz, audio.channels, silent_share(audio.samples), float(np.abs(audio.samples).max()))
-        return _Loaded(clip, sha256, facts, {embedder.name: _at_rate(audio, embedder, clip) for embedder in missing})
+        return _Loaded(clip, sha256, facts_of(audio), {embedder.name: at_rate(audio, embedder, clip.path) for embedder in missing})
     except AudioError as error:
         return error
 
 
-def _at_rate(audio: Audio, embedder: Embedder, clip: ClipFile) -> Floats:
+def facts_of(audio: Audio) -> ClipFacts:
+    """What is known of a clip's audio besides its features."""
+    return ClipFacts(audio.duration_s, audio.sample_rate_hz, audio.channels, silent_share(audio.samples), float(np.abs(audio.samples).max()))
+
+
+def at_rate(audio: Audio, embedder: Embedder, path: Path) -> Floats:
+    """(T,) at the embedder's rate. Raises AudioError `too_short`, naming `path`."""
     samples = resample(audio.samples, audio.sample_rate_hz, embedder.sample_rate_hz)
     if len(samples) < embedder.min_samples:
         least = embedder.min_samples / embedder.sample_rate_hz
-        raise AudioError("too_short", clip.path, f"lasts {audio.duration_s:.3f} s, embedder {embedder.name} needs {least:.3f} s")
+        raise AudioError("too_short", path, f"lasts {audio.duration_s:.3f} s, embedder {embedder.name} needs {least:.3f} s")
     return samples
 
 
 def _embed_missing(items: Sequence[_Loaded], embedder: Embedder, cache: FeatureCache) -> None:
-    if not items:
-        return
-    audio, lengths = pad_batch([item.audio[embedder.name] for item in items])
-    features = embedder.embed(audio, lengths)
-    _check(features, len(items), embedder)
+    tensors = embed_batch([item.audio[embedder.name] for item in items], embedder, [str(item.clip.path) for item in items])
+    for item, found in zip(items, tensors, strict=True):
+        cache.add(embedder, item.sha256, found, item.facts)
+
+
+def embed_batch(audio: Sequence[Floats], embedder: Embedder, names: Sequence[str]) -> list[Tensors]:
+    """Features of each clip, checked. audio: B arrays (T,) at the embedder's rate. Raises InputError for what no embedder may return."""
+    if not audio:
+        return []
+    features = embedder.embed(*pad_batch(audio))
+    _check(features, len(audio), embedder)
     _check_shapes(features, embedder)
-    for i, item in enumerate(items):
+    found = []
+    for i, name in enumerate(names):
         tensors: Tensors = {"embeddings": features.embeddings[i]}
         if features.logits is not None:
             tensors["logits"] = features.logits[i : i + 1]
         if features.joint is not None:
             tensors["joint"] = features.joint[i : i + 1]
-        for name, values in tensors.items():
+        for source, values in tensors.items():
             if not np.isfinite(values).all():
-                raise InputError(f"embedder {embedder.name} made NaN or infinity in the {name} of {item.clip.path}; check its weights")
-        cache.add(embedder, item.sha256, tensors, item.facts)
+                raise InputError(f"embedder {embedder.name} made NaN or infinity in the {source} of {name}; check its weights")
+        found.append(tensors)
+    return found
 
 
 def _check_shapes(features: Features, embedder: Embedder) -> None:

@@ -70,7 +70,7 @@ def _names(embedders: Sequence[Embedder]) -> str:
 
 def check_partners(plan: Plan, generated: Sequence[ClipFile], reference: Sequence[ClipFile]) -> None:
     """Raises InputError where sets share some clip ids but not all, and a paired metric is wanted; or share none and it is asked for by name."""
-    paired = [spec.name for spec, _ in plan.pairs if spec.paired and spec.against == "reference"]
+    paired = [spec.name for spec, _ in plan.pairs if spec.paired and spec.against in ("reference", "teacher")]
     left, right = {clip.clip_id for clip in generated}, {clip.clip_id for clip in reference}
     if not paired or left == right or (not left & right and not plan.named):
         return

@@ -148,22 +148,34 @@ class FeatureSet:
         return rows
 
 
-def pack(path: Path, clip_ids: Sequence[str], entries: Sequence[Path], key: str) -> FeatureSet:
-    """Put clips' cache entries into one file, unless it already holds exactly them (`key`), and map it."""
+def pack(path: Path, clip_ids: Sequence[str], parts: Sequence[Tensors] | Sequence[Path], key: str) -> FeatureSet:
+    """Put clips' features (in memory, or cache entries) into one file, unless it already holds exactly them (`key`), and map it."""
+    packed = load_pack(path, key)
+    if packed is None:
+        counts = [len(_tensors(part)["embeddings"]) for part in parts]
+        write_tensors(path, parts, {"key": key, "clip_ids": json.dumps(list(clip_ids)), "counts": json.dumps(counts)})
+        packed = load_pack(path, key)
+    if packed is None:
+        raise InputError(f"{path}: was changed while it was in use; run again")
+    return packed
+
+
+def load_pack(path: Path, key: str) -> FeatureSet | None:
+    """The features that `pack` put there under `key`; None where they are not there or the file is damaged."""
     try:
         tensors, info = read_tensors(path)
-        found = info.get("key") == key
-    except (OSError, ValueError):
-        found = False
-    if not found:
-        counts = [len(read_tensors(entry)[0]["embeddings"]) for entry in entries]
-        info = {"key": key, "clip_ids": json.dumps(list(clip_ids)), "counts": json.dumps(counts)}
-        write_tensors(path, entries, info)
-        tensors, info = read_tensors(path)
-    ids, counts = json.loads(info["clip_ids"]), json.loads(info["counts"])
-    if len(ids) != len(counts) or sum(counts) != len(tensors["embeddings"]):
-        raise InputError(f"{path}: does not hold the rows that it lists; delete it and run again")
+        ids, counts = json.loads(info["clip_ids"]), json.loads(info["counts"])
+    except (OSError, ValueError, KeyError):
+        return None
+    if info.get("key") != key or len(ids) != len(counts) or sum(counts) != len(tensors["embeddings"]):
+        return None
     starts = np.cumsum([0, *counts])
     parts = [tensors["embeddings"][a:b] for a, b in itertools.pairwise(starts)]
     rows = {name: ClipRows.of(ids, list(tensors[name])) for name in _TENSORS[1:] if name in tensors}
     return FeatureSet(ClipRows.of(ids, parts), rows.get("logits"), rows.get("joint"))
+
+
+def feature_set(clip_ids: Sequence[str], parts: Sequence[Tensors]) -> FeatureSet:
+    """Features in memory."""
+    rows = {name: ClipRows.of(clip_ids, [part[name][0] for part in parts]) for name in _TENSORS[1:] if parts and name in parts[0]}
+    return FeatureSet(ClipRows.of(clip_ids, [part["embeddings"] for part in parts]), rows.get("logits"), rows.get("joint"))

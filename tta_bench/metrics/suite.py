@@ -27,8 +27,8 @@ class MetricSpec:
     """One metric of the suite.
 
     protocol: the id stored with every score: scores of different protocols are never compared. version: raised when our implementation
-    changes a number. source: which features it reads. against: what stands on the other side: the reference audio (a teacher's for
-    `fidelity_*`, real audio for the others), the captions (in the joint space), or nothing. paired: whether sides are matched by clip id.
+    changes a number. source: which features it reads. against: what stands on the other side: the reference audio, a teacher's audio
+    from the same noise, the captions (in the joint space), or nothing. paired: whether sides are matched by clip id.
     pooling: `patches` uses every row, `clip` their mean per clip. default: whether it is computed unless metrics are named. embedder: the
     only one whose features mean what the metric says; None for all that give `source`.
     """
@@ -37,7 +37,7 @@ class MetricSpec:
     protocol: str
     build: Callable[..., TwoSampleMetric]
     source: Source
-    against: Literal["reference", "captions", "nothing"]
+    against: Literal["reference", "teacher", "captions", "nothing"]
     direction: Literal["lower", "higher"]
     unit: str = ""
     paired: bool = False
@@ -90,15 +90,15 @@ _SPECS = (
         "mel_rmse_80db_teacher",
         FidelityMel,
         "embeddings",
-        "reference",
+        "teacher",
         "lower",
         "dB",
         paired=True,
         pooling="patches",
         embedder="log_mel",
     ),
-    MetricSpec("fidelity_cosine", "cosine_clip_teacher", FidelityCosine, "embeddings", "reference", "higher", paired=True),
-    MetricSpec("fidelity_kl", "kl_softmax_teacher", FidelityKL, "logits", "reference", "lower", "nat", paired=True),
+    MetricSpec("fidelity_cosine", "cosine_clip_teacher", FidelityCosine, "embeddings", "teacher", "higher", paired=True),
+    MetricSpec("fidelity_kl", "kl_softmax_teacher", FidelityKL, "logits", "teacher", "lower", "nat", paired=True),
     _neighbours("precision", 3),
     _neighbours("recall", 3),
     _neighbours("density", 5),

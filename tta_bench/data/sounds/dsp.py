@@ -1,4 +1,7 @@
-"""Building blocks of the sounds: time axes, envelopes, noises, resonances, placement of repeated events."""
+"""Building blocks of the sounds: time axes, envelopes, noises, resonances, placement of repeated events.
+
+scipy.signal takes a second to load, and who only draws scenes and captions needs none of it: functions load it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, signal
+from scipy import fft
 
 SAMPLE_RATE_HZ = 16_000
 Array = npt.NDArray[np.float64]
@@ -42,12 +45,16 @@ def fades(samples: int, rise_s: float = 0.01, fall_s: float = 0.01) -> Array:
 
 def filtered(x: Array, low_hz: float | None, high_hz: float | None, order: int = 2) -> Array:
     """(samples,) Butterworth band-, high- (high_hz None) or low-pass (low_hz None), causal."""
+    from scipy import signal
+
     return np.asarray(signal.sosfilt(_butterworth(low_hz, high_hz, order), x))
 
 
 @lru_cache(maxsize=512)
 def _butterworth(low_hz: float | None, high_hz: float | None, order: int) -> Array:
     """Second-order sections; designing a filter takes as long as running it."""
+    from scipy import signal
+
     edges = [min(edge, 0.49 * SAMPLE_RATE_HZ) for edge in (low_hz, high_hz) if edge is not None]
     kind: Literal["bandpass", "lowpass", "highpass"] = "bandpass" if len(edges) == 2 else "lowpass" if low_hz is None else "highpass"
     return np.asarray(signal.butter(order, edges if len(edges) == 2 else edges[0], kind, fs=SAMPLE_RATE_HZ, output="sos"))
@@ -55,6 +62,8 @@ def _butterworth(low_hz: float | None, high_hz: float | None, order: int) -> Arr
 
 def resonator(x: Array, frequency_hz: float, bandwidth_hz: float) -> Array:
     """(samples,) two-pole resonance with unit gain at its peak."""
+    from scipy import signal
+
     r = np.exp(-np.pi * bandwidth_hz / SAMPLE_RATE_HZ)
     theta = 2.0 * np.pi * min(frequency_hz, 0.49 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
     gain = (1.0 - r) * np.sqrt(1.0 - 2.0 * r * np.cos(2.0 * theta) + r * r)
@@ -104,6 +113,8 @@ def place(samples: int, onsets: npt.NDArray[np.int64], event: Callable[[int], Ar
 
 def modes(samples: int, frequencies_hz: npt.ArrayLike, gains: npt.ArrayLike, seconds_to_60_db: npt.ArrayLike) -> Array:
     """(samples,) impulse response of a struck body: the sum of its modes, sines that decay each at its own pace. Modes above 7.6 kHz are left out."""
+    from scipy import signal
+
     out = np.zeros(samples)
     impulse = np.zeros(samples)
     impulse[0] = 1.0
@@ -121,6 +132,8 @@ def room(x: Array, wet: float, seconds_to_60_db: float, rng: np.random.Generator
 
     wet: amplitude of the reverberation relative to the direct sound. slope: of the floor's spectrum in dB per octave, pink by default.
     """
+    from scipy import signal
+
     length = max(int(seconds_to_60_db * SAMPLE_RATE_HZ), 400)
     tail = signal.lfilter([0.6], [1.0, -0.4], white(length, rng)) * 10.0 ** (-3.0 * np.arange(length) / length)
     tail[:80] = 0.0
@@ -139,6 +152,8 @@ def room(x: Array, wet: float, seconds_to_60_db: float, rng: np.random.Generator
 
 def gliding_noise(frequency_hz: Array, bandwidth_hz: float, rng: np.random.Generator) -> Array:
     """(samples,) band of noise, unit variance, whose centre follows frequency_hz (samples,): complex low-pass noise on a moving carrier."""
+    from scipy import signal
+
     r = np.exp(-np.pi * bandwidth_hz / SAMPLE_RATE_HZ)
     in_phase, quadrature = signal.lfilter([1.0], [1.0, -2.0 * r, r * r], rng.standard_normal((2, len(frequency_hz))))
     phase = 2.0 * np.pi * np.cumsum(frequency_hz) / SAMPLE_RATE_HZ

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal
 
 from tta_bench.data.sounds.dsp import (
     SAMPLE_RATE_HZ,
@@ -23,6 +22,8 @@ from tta_bench.data.sounds.dsp import (
 
 def engine(pitch: float, rate: float, samples: int, rng: np.random.Generator) -> Array:
     """Four cylinders fire in turn, each a little different, through exhaust resonances, over the rattle of the valves."""
+    from scipy import signal
+
     firing_hz = 52.0 * pitch * rng.uniform(0.93, 1.07) * (1.0 + 0.02 * slow_noise(samples, 2.0, rng))
     cycle = np.cumsum(firing_hz) / SAMPLE_RATE_HZ
     at = np.flatnonzero(np.diff(np.floor(cycle), prepend=0.0))
@@ -84,6 +85,8 @@ def _claps(people: int, samples: int, rng: np.random.Generator) -> tuple[Array, 
 
 def applause(pitch: float, rate: float, samples: int, rng: np.random.Generator) -> Array:
     """A hall of people who clap, in five groups of hands that each have a resonance of their own; rate: how many clap."""
+    from scipy import signal
+
     at, sizes, person = _claps(int(92.0 * rate**2), samples, rng)
     out, noise = np.zeros(samples), white(samples, rng)
     for group in range(5):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import signal
 
 from tta_bench.data.sounds import dsp
 from tta_bench.data.sounds.dsp import SAMPLE_RATE_HZ, Array
@@ -114,6 +113,8 @@ def laser(pitch: float, rate: float, samples: int, rng: np.random.Generator) -> 
 
 def horn(pitch: float, rate: float, samples: int, rng: np.random.Generator) -> Array:
     """Two-tone car horn: two discs that hit their stops, hence rich in harmonics; one long honk or several short ones."""
+    from scipy import signal
+
     base = _detuned(395.0 * pitch, 0.5, rng)
     drive, bias = rng.uniform(7.0, 12.0), rng.uniform(0.1, 0.35)
     x = np.zeros(samples)

@@ -1,0 +1,277 @@
+"""Reports of a small run: what stands in them is what was measured, in every format; a packed report renders again to the same."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.unit.harness.test_sweep import Tone, config_of
+from tests.unit.harness.worlds import save_bundle
+from tta_bench.errors import ConfigError, InputError
+from tta_bench.harness.run_config import resolve_run
+from tta_bench.harness.sweep import sweep
+from tta_bench.models.bundle import read_card, write_card
+from tta_bench.report.figures import pareto_front
+from tta_bench.report.fresh import is_fresh
+from tta_bench.report.render import render
+from tta_bench.report.results import Estimate, Results, differences_of, results_of, speed_up
+from tta_bench.report.run_data import load_run
+from tta_bench.report.tables import results_csv, with_interval
+
+METRICS = ["fad", "kad", "kl", "clap", "fidelity_mel"]
+
+
+def _with_students(folder: Path) -> None:
+    """Two weightings: the guided student under other names, with what a student's card says."""
+    save_bundle(folder)
+    bins = [{"log_snr_low": float(a), "log_snr_high": float(a + 2), "loss": 0.1 + 0.01 * abs(a), "count": 9.0} for a in range(-6, 6, 2)]
+    for weighting in ("constant", "bsa"):
+        name = f"student-{weighting}-2"
+        shutil.copy(folder / "guided.safetensors", folder / f"{name}.safetensors")
+        card = read_card(folder, "guided") | {"name": name, "weighting": weighting, "gamma": 5.0, "steps": 2, "loss_by_level": bins}
+        write_card(folder, name, card)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bundle = tmp_path_factory.mktemp("bundle")
+    _with_students(bundle)
+    systems = [{"name": "teacher", "network": "teacher", "bundle": str(bundle), "steps": [4, 2], "samplers": ["ddim", "heun"]}]
+    systems += [{"name": name, "network": f"student-{name}-{{steps}}", "bundle": str(bundle), "steps": [2]} for name in ("constant", "bsa")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TTA_BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        config = config_of(bundle, tmp_path_factory.mktemp("runs") / "small", systems=systems, metrics=METRICS, listening=2)
+        return sweep(config).run
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    shutil.copytree(run, tmp_path / "small")
+    return tmp_path / "small"
+
+
+class _Page(HTMLParser):
+    """Counts what a browser would load, and checks that tags close."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img", "br", "use", "path"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.attributes if name == tag]
+
+
+def test_the_page_is_whole_and_loads_nothing_from_elsewhere(copy: Path) -> None:
+    path = render(copy)
+    page = _Page(path.read_text())
+    assert path == copy / "report" / "index.html"
+    assert not page.open
+    for tag, key in (("img", "src"), ("audio", "src"), ("link", "href")):
+        assert all((item[key] or "").startswith("data:") for item in page.of(tag))
+    assert not [item for item in page.of("script") if "src" in item]
+    assert not re.search(r'(?:src|href)="https?:', path.read_text())
+    assert all(item.get("alt") for item in page.of("img"))
+    assert len(page.of("audio")) == len(page.of("img")) == 2 * 5  # reference, teacher at 4 and at 2 steps, two students
+    pictures = [item for item in page.of("svg") if item.get("role") == "img"]
+    assert len(pictures) == len(METRICS) + 4 + 4 + 1 + len(METRICS)  # curves, evaluations, seconds, weightings, power
+    ids = [item["id"] for _, item in page.attributes if item.get("id")]
+    assert len(ids) == len(set(ids))
+    targets = {item["href"] for item in page.of("a") if (item.get("href") or "").startswith("#")}
+    assert {str(target)[1:] for target in targets} <= set(ids)
+
+
+def test_the_table_holds_the_means_over_seeds(copy: Path) -> None:
+    results = results_of(load_run(copy))
+    rows = list(csv.DictReader(io.StringIO(results_csv(results))))
+    lines = [json.loads(line) for line in (copy / "records.jsonl").read_text().splitlines()]
+    text = html.unescape(re.sub(r"<[^>]+>", "", (render(copy)).read_text()))
+    for row in rows:
+        values = [line["value"] for line in lines if (line["system"], line["sampler"] or "", str(line["steps"] or ""), line["metric"])
+                  == (row["system"], row["sampler"], row["steps"], row["metric"])]  # fmt: skip
+        assert float(row["value"]) == pytest.approx(np.mean(values), rel=1e-6)
+        result = next(
+            item
+            for item in results.rows
+            if (item.key.system, item.key.sampler or "", str(item.key.steps or "")) == (row["system"], row["sampler"], row["steps"])
+        )
+        column = next(column for column in results.columns if column.metric == row["metric"])
+        assert with_interval(result.estimates[column])[0] in text
+    assert len(rows) == len({(line["system"], line["sampler"], line["steps"], line["metric"]) for line in lines})
+
+
+def test_intervals_are_over_clips_with_seeds_averaged(copy: Path) -> None:
+    run = load_run(copy)
+    key, score = next((key, score) for key, score in run.scores.items() if key.metric == "clap" and key.row.system == "bsa")
+    result = next(row for row in results_of(run).rows if row.key == key.row)
+    estimate = next(estimate for column, estimate in result.estimates.items() if column.metric == "clap")
+    assert score.contributions is not None
+    per_clip = score.contributions.mean(axis=0)
+    assert estimate.half == pytest.approx(2.5705818 * per_clip.std(ddof=1) / np.sqrt(6), rel=1e-6)  # t of 5 degrees
+    assert (estimate.n, result.seeds) == (6, 2)
+
+
+def test_paired_differences_subtract_clip_by_clip(copy: Path) -> None:
+    """Both students hold the same weights: every difference is exactly nothing, and without spread there is no interval."""
+    run = load_run(copy)
+    differences = differences_of(run, results_of(run))
+    assert {(item.name, item.steps) for item in differences} == {("bsa", 2)}
+    assert {item.estimate.value for item in differences} == {0.0}
+    assert not any(item.clear for item in differences)
+
+
+def test_the_best_is_never_an_anchor_and_never_a_partial_row(copy: Path) -> None:
+    run = load_run(copy)
+    results = results_of(run)
+    clap = next(column for column in results.columns if column.metric == "clap")
+    assert not {row.key for row in results.rows if row.is_anchor} & results.best(clap)
+    best = next(iter(results.best(clap)))
+    partial = [_with(row, clap, Estimate(0.999, n=5, n_excluded=1)) if row.key == best else row for row in results.rows]
+    assert best not in Results(partial, results.columns, results.n).best(clap)
+
+
+def _with(row: Any, column: Any, estimate: Estimate) -> Any:
+    from dataclasses import replace
+
+    return replace(row, estimates={**row.estimates, column: estimate})
+
+
+def test_a_packed_report_renders_again_without_the_run(copy: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    first = render(copy, packed)
+    shutil.rmtree(copy)
+    texts = {name: (packed / name).read_text() for name in ("index.html", "report.md", "results.csv", "tables.tex")}
+    for name in texts:
+        (packed / name).unlink()
+    assert render(packed) == first
+    assert {name: (packed / name).read_text() for name in texts} == texts
+
+
+def test_rendering_twice_gives_the_same_bytes(copy: Path) -> None:
+    first = render(copy).read_bytes()
+    assert is_fresh(copy)
+    assert render(copy).read_bytes() == first
+    with (copy / "records.jsonl").open("a") as file:
+        file.write((copy / "records.jsonl").read_text().splitlines()[0] + "\n")
+    assert not is_fresh(copy)
+
+
+def test_formats(copy: Path) -> None:
+    assert render(copy, formats=("csv",)).name == "results.csv"
+    assert {path.name for path in (copy / "report").iterdir()} == {"results.csv"}
+    with pytest.raises(ConfigError, match="pdf: unknown format"):
+        render(copy, formats=("pdf",))
+
+
+def test_failures_and_partial_rows_are_shown(tmp_path: Path) -> None:
+    values = {"out": str(tmp_path / "run"), "systems": [{"name": "tone", "steps": [8, 2]}], "clips": {"n": 6}, "seeds": [0],
+              "metrics": ("fad", "clap"), "timing_repeats": 0, "anchors": False}  # fmt: skip
+
+    class Half(Tone):
+        def generate(self, clips: Any, *, steps: int, guidance_scale: float, seed: int) -> Any:
+            if steps == 2:
+                self.broken = ["test-000004"]
+            return super().generate(clips, steps=steps, guidance_scale=guidance_scale, seed=seed)
+
+    sweep(resolve_run(values, "t", "t"), {"tone": Half(checksum="<b>1</b>")})
+    text = render(tmp_path / "run").read_text()
+    assert "Incomplete: 1 failure (listed below)" in text
+    assert "RuntimeError: no sound for test-000004" in text
+    assert text.count("†") == 1 + 2  # the note, and both scores of the row
+    markdown = (tmp_path / "run" / "report" / "report.md").read_text()
+    assert markdown.count("†") == 1 + 2
+    assert (tmp_path / "run" / "report" / "tables.tex").read_text().count("dagger") == 2
+    assert "<b>1</b>" not in text
+
+
+def test_what_is_no_run_or_is_damaged_is_said(copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not the folder of a run \(it has no plan.json\)"):
+        render(tmp_path)
+    plan = json.loads((copy / "plan.json").read_text())
+    (copy / "plan.json").write_text(json.dumps(plan | {"format": 99}))
+    with pytest.raises(InputError, match="has format 99, this version reads 1; update tta_bench"):
+        render(copy)
+    (copy / "plan.json").write_text("{")
+    with pytest.raises(InputError, match=r"plan\.json: cannot be read"):
+        render(copy)
+    (copy / "plan.json").write_text(json.dumps(plan))
+    cell = next((copy / "cells").iterdir())
+    (cell / "clips.npz").write_bytes(b"PK\3\4 no")
+    with pytest.raises(InputError, match=r"clips\.npz: cannot be read"):
+        render(copy)
+
+
+def _pass(rows: dict[str, float], again: float | None) -> dict[str, Any]:
+    def time(seconds: float) -> dict[str, Any]:
+        return {"sampling_s": seconds, "decoding_s": None, "clips": 1, "audio_s": 1.0, "peak_memory_mib": None}
+
+    return {"rows": {name: time(value) for name, value in rows.items()}, "again": None if again is None else time(again)}
+
+
+def test_drift_of_the_machine_leaves_the_speed_up() -> None:
+    """A machine that becomes slower evenly, to 1.5 times within a pass: rows of 4, 2, 2, 2 and again 4 seconds of work."""
+    work = {"target": 4.0, "a": 2.0, "b": 2.0, "c": 2.0}
+    middles = np.cumsum([*work.values(), 4.0]) - np.array([4.0, 2.0, 2.0, 2.0, 4.0]) / 2
+    slow = 1.0 + 0.5 * (middles - middles[0]) / (middles[-1] - middles[0])
+    drifting = _pass({name: seconds * factor for (name, seconds), factor in zip(work.items(), slow, strict=False)}, 4.0 * slow[-1])
+    assert speed_up(drifting, "target", "a") == pytest.approx(2.0, rel=0.03)
+    assert speed_up(drifting, "target", "c") == pytest.approx(2.0, rel=0.03)
+    assert speed_up(drifting, "target", "target") == 1.0
+    assert drifting["rows"]["target"]["sampling_s"] / drifting["rows"]["c"]["sampling_s"] < 1.5  # what it would be without
+    assert speed_up(_pass(work, None), "target", "c") == 2.0
+    assert speed_up(_pass({"target": 3.0}, None), "target", "target") == 1.0
+
+
+def test_pairs_are_of_one_sampler(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    _with_students(folder)
+    systems = [{"name": name, "network": f"student-{name}-{{steps}}", "bundle": str(folder), "steps": [2], "samplers": ["ddim", "heun"]}
+               for name in ("constant", "bsa")]  # fmt: skip
+    values = {
+        "out": str(tmp_path / "run"),
+        "systems": systems,
+        "clips": {"n": 6},
+        "seeds": [0],
+        "metrics": ["clap"],
+        "timing_repeats": 0,
+        "anchors": False,
+    }
+    data = load_run(sweep(resolve_run(values, "t", "t")).run)
+    differences = differences_of(data, results_of(data))
+    assert [item.name for item in differences] == ["bsa", "bsa heun"]
+    assert [item.estimate.value for item in differences] == [0.0, 0.0]  # the same weights: any other pair would differ
+
+
+def test_pareto_front_by_hand() -> None:
+    points = [(1.0, 5.0), (2.0, 4.0), (2.0, 3.0), (3.0, 3.5), (4.0, 1.0)]
+    assert pareto_front(points, lower_is_better=True) == [(1.0, 5.0), (2.0, 3.0), (4.0, 1.0)]
+    assert pareto_front(points, lower_is_better=False) == [(1.0, 5.0)]
+
+
+@pytest.mark.parametrize(("estimate", "shown"), [
+    (Estimate(138.712, 123.1, 154.3), ("139", "16")), (Estimate(0.29731, 0.2841, 0.3105), ("0.297", "0.013")),
+    (Estimate(0.9970, 0.9953, 0.9987), ("0.9970", "0.0017")), (Estimate(1.2, None, None), ("1.2", "")),
+    (Estimate(None, status="not_finite"), ("not finite", "")), (None, ("—", "")),
+])  # fmt: skip
+def test_digits_follow_the_interval(estimate: Estimate | None, shown: tuple[str, str]) -> None:
+    assert with_interval(estimate) == shown

@@ -1,0 +1,186 @@
+"""From a configuration to systems that can be asked for audio, and to the cells of a sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from tta_bench.errors import ConfigError
+from tta_bench.files import digest
+from tta_bench.harness.generate import Setting
+from tta_bench.harness.material import Material, clips_digest
+from tta_bench.harness.run_config import RunConfig, SystemConfig
+from tta_bench.models.bundle import assets, read_card
+from tta_bench.rows import RowKey
+from tta_bench.systems.anchors import RealAudio, Reconstruction
+from tta_bench.systems.latent import LatentSystem, load_latent
+from tta_bench.systems.protocol import Clip, System
+
+_HIGHEST_RATE_HZ = 655_350  # of FLAC
+GENERATION_VERSION = 1  # part of every cell's id: raise it when the harness makes other audio of the same weights
+
+
+@dataclass(frozen=True)
+class Source:
+    """One system at one step count, before it is loaded. checksum: of all that decides its audio.
+
+    portable: whether another process can load it.
+    """
+
+    name: str
+    family: str
+    checksum: str
+    load: Callable[[], System]
+    sampler: str | None = None
+    steps: int | None = None
+    weighting: str | None = None
+    parent: str | None = None
+    card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    portable: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The unit of work: one source under one guidance scale and seed, and the clips that it is asked for."""
+
+    source: Source
+    clips: list[Clip]
+    guidance_scale: float | None
+    seed: int | None
+    nfe: int
+    device: str
+    shortest_s: float = 0.0
+
+    @property
+    def row(self) -> RowKey:
+        """What cells have in common that differ in their seed only."""
+        return RowKey(self.source.name, self.source.sampler, self.source.steps, self.guidance_scale)
+
+    @property
+    def setting(self) -> Setting:
+        """How the system is asked."""
+        return Setting(self.source.steps or 1, 1.0 if self.guidance_scale is None else self.guidance_scale, self.seed or 0, self.shortest_s)
+
+    @cached_property
+    def cell_id(self) -> str:
+        """Fingerprint of all that decides the audio."""
+        clips = clips_digest(self.clips)
+        facts = [GENERATION_VERSION, self.source.name, self.source.checksum, self.source.sampler, self.source.steps]
+        return digest([*facts, self.guidance_scale, self.seed, clips, self.device])[:16]
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{self.row}{seed}"
+
+
+def anchor_cells(material: Material, config: RunConfig) -> list[Cell]:
+    """Rows to read the table against: other real audio, it through the codec, and the reference's own clips through the codec."""
+    codec = next((system.bundle or assets() for system in config.systems if system.network), None)
+    wanted: list[tuple[System, list[Clip]]] = []
+    if material.other:
+        real, clips = material.other
+        wanted.append((real, clips))
+        if codec and _fits(codec, real):
+            wanted.append((Reconstruction("reconstruction", real, codec, config.device), clips))
+    if codec and _fits(codec, material.own):
+        wanted.append((Reconstruction("codec on the reference", material.own, codec, config.device), material.clips))
+    return [Cell(_anchor(system), clips, None, None, 0, config.device) for system, clips in wanted]
+
+
+def _fits(folder: Path, real: RealAudio) -> bool:
+    return (folder / "codec.json").exists() and read_card(folder, "codec")["shape"]["sample_rate_hz"] == real.sample_rate_hz
+
+
+def _anchor(system: Any) -> Source:
+    return Source(system.name, "reference", system.checksum, lambda: system)
+
+
+def system_cells(material: Material, config: RunConfig, objects: Mapping[str, System], shortest_s: float = 0.0) -> list[Cell]:
+    """Cells in the order of work: seed by seed and scale by scale, the target first. shortest_s: of audio that can be scored.
+
+    Raises ConfigError or WeightsError for what is not there.
+    """
+    unused = sorted(set(objects) - {system.name for system in config.systems})
+    if unused:
+        raise ConfigError(f"systems: {unused[0]} was passed, and no entry of the configuration has that name; add one with its steps")
+    rows = [source for system in config.systems for source in _sources(system, config, objects)]
+    target = target_source([source for source, _ in rows], config)
+    rows.sort(key=lambda row: row[0] is not target)
+    return [
+        Cell(source, material.clips, scale, seed, evaluations(scale), config.device, shortest_s)
+        for seed in config.seeds
+        for scale in config.guidance_scales
+        for source, evaluations in rows
+    ]
+
+
+def target_source(sources: Sequence[Source], config: RunConfig) -> Source:
+    """What fidelity and speed-up refer to: the target system with its first sampler at its longest step count."""
+    system = config.target_system
+    mine = [source for source in sources if source.name == system.name and source.sampler in (None, system.samplers[0])]
+    return max(mine, key=lambda source: source.steps or 0)
+
+
+def _sources(system: SystemConfig, config: RunConfig, objects: Mapping[str, System]) -> list[tuple[Source, Callable[[float], int]]]:
+    if system.name in objects:
+        return [_of_object(objects[system.name], system.name, steps) for steps in system.steps]
+    if not system.network:
+        raise ConfigError(f"systems: {system.name} has no network and no object of that name was passed; set network, or pass one")
+    return [_of_bundle(system, sampler, steps, config) for sampler in system.samplers for steps in system.steps]
+
+
+def _of_bundle(system: SystemConfig, sampler: str, steps: int, config: RunConfig) -> tuple[Source, Callable[[float], int]]:
+    assert system.network is not None
+    folder, name = system.bundle or assets(), system.network.replace("{steps}", str(steps))
+    card = read_card(folder, name)
+    if card["kind"] != "denoiser":
+        raise ConfigError(f"systems: network {name!r} of {system.name} is of kind {card['kind']}, not a denoiser; name another one")
+    scales: Sequence[float] | None = card.get("guidance_scales")
+    for scale in config.guidance_scales:
+        if scales is None:
+            break
+        if not scales[0] <= scale <= scales[1]:
+            raise ConfigError(f"guidance_scales: {name} was distilled for {scales[0]:g} to {scales[1]:g}, not {scale:g}; choose one of them")
+    checksum = digest([card["sha256"], *(read_card(folder, part)["sha256"] for part in ("codec", "text"))])
+
+    load = partial(_load, name, folder, config.device, sampler, config.batch_size)
+
+    def evaluations(scale: float) -> int:
+        return steps * (2 if scales is None and scale != 1.0 else 1)
+
+    source = Source(system.name, "latent", checksum, load, sampler, steps, card.get("weighting"), card.get("parent"), card, portable=True)
+    return source, evaluations
+
+
+def _load(name: str, folder: Path, device: str, sampler: str, batch_size: int) -> System:
+    return dataclasses.replace(_loaded(name, folder, device), sampler=sampler, batch_size=batch_size)
+
+
+@cache
+def _loaded(name: str, folder: Path, device: str) -> LatentSystem:
+    return load_latent(name, folder, device=device)
+
+
+def _of_object(system: System, name: str, steps: int) -> tuple[Source, Callable[[float], int]]:
+    """A system without a `checksum` is another one in every run: nothing tells whether it still makes the same audio."""
+    if not isinstance(system, System):
+        raise ConfigError(f"systems: {name} is no system; it needs name, sample_rate_hz and generate (see tta_bench.systems.protocol)")
+    rate = system.sample_rate_hz
+    if isinstance(rate, bool) or not isinstance(rate, int) or not 0 < rate <= _HIGHEST_RATE_HZ:
+        raise ConfigError(f"systems: sample_rate_hz of {name} is {rate!r}; it must be a whole number of at most {_HIGHEST_RATE_HZ}")
+    checksum = getattr(system, "checksum", None) or f"unknown {uuid.uuid4().hex}"
+    weighting, parent = getattr(system, "weighting", None), getattr(system, "parent", None)
+    source = Source(name, "object", str(checksum), lambda: system, None, steps, weighting, parent)
+
+    def evaluations(scale: float) -> int:
+        count = getattr(system, "evaluations", None)
+        return int(count(steps, scale)) if count else steps
+
+    return source, evaluations

@@ -1,0 +1,30 @@
+"""What a process must know that works for another one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+
+
+def start_worker() -> None:
+    """First thing in a worker: signals end it as if the process that started it had no handlers, that one says what happened; and it never
+    outlives it, however that one ends.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def usable_cores(threads: int | None = None) -> int:
+    """Cores that this process may use, or at most `threads` of them."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(threads or there, there)

@@ -1,0 +1,180 @@
+"""Configuration of a sweep, and the one that a run without a configuration has: the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tta_bench.config import PathText, Settings, parse_settings
+from tta_bench.diffusion.samplers import SAMPLERS
+from tta_bench.diffusion.weighting import WEIGHTINGS
+from tta_bench.metrics.suite import METRICS
+from tta_bench.models.bundle import assets, read_card
+
+QUICK_CLIPS = 64
+ANCHORS = ("real audio", "reconstruction", "codec on the reference")
+_STEPS = (200, 100, 50, 25, 5)
+_QUICK_SOLVER_STEPS = (25, 5)
+_METRICS = ("fad", "kad", "kl", "is", "clap", "fidelity_mel", "fidelity_cosine", "fidelity_kl")
+
+
+class Clips(Settings):
+    """What is generated: `n` captions. Without a manifest, the first n clips of SynthCaps' `split`, drawn by `seed`.
+
+    manifest: CSV as `tta_bench.data.manifest.read_manifest` reads it, `folder` its audio, which is the reference; n clips in the order of
+    their ids. real: another such CSV, of other recordings of the same kind, for the row "real audio".
+    """
+
+    n: int = Field(default=256, ge=2, le=1_000_000)
+    split: Literal["train", "val", "test"] = "test"
+    seed: int = 0
+    manifest: PathText | None = None
+    folder: PathText | None = None
+    real: PathText | None = None
+
+
+class SystemConfig(Settings):
+    """One system of the sweep. network: its name in the `bundle` folder (default: the package's), where {steps} stands for the step count;
+    none for an object that is passed to `tta_bench.sweep`. steps: network evaluations per guidance branch.
+    """
+
+    name: str = Field(min_length=1)
+    network: str | None = None
+    bundle: PathText | None = None
+    steps: tuple[int, ...] = Field(min_length=1)
+    samplers: tuple[str, ...] = Field(default=("ddim",), min_length=1)
+
+    @field_validator("steps")
+    @classmethod
+    def _positive(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if min(steps) < 1 or len(set(steps)) != len(steps):
+            raise ValueError("steps must be at least 1, each given once")
+        return steps
+
+    @field_validator("samplers")
+    @classmethod
+    def _known(cls, samplers: tuple[str, ...]) -> tuple[str, ...]:
+        for name in samplers:
+            if name not in SAMPLERS:
+                raise ValueError(f"unknown sampler {name!r}; known: {', '.join(SAMPLERS)}")
+        return samplers
+
+    @field_validator("name")
+    @classmethod
+    def _printable(cls, name: str) -> str:
+        if not name.isprintable() or "|" in name or "/" in name or len(name) > 60:
+            raise ValueError("a name must be printable, of at most 60 characters, and hold neither '|' nor '/'")
+        if name in ANCHORS:
+            raise ValueError(f"{name!r} is what a row of real audio is called; choose another name")
+        return name
+
+
+class RunConfig(Settings):
+    """`tta-bench run`. systems: none is the bundle's. target: the system that fidelity and speed-up refer to, at its longest step count; the
+    one called "teacher", or else the first. baseline: the weighting that others are compared with, pair by pair; "constant", or else the first.
+    timing_repeats: 0 takes times from the generation itself. listening: captions in the report that can be listened to. threads: cores that a
+    run on a CPU uses; all by default.
+    """
+
+    out: PathText
+    clips: Clips = Clips()
+    systems: tuple[SystemConfig, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    guidance_scales: tuple[float, ...] = Field(default=(3.0,), min_length=1)
+    embedders: tuple[str, ...] = Field(default=("bundled",), min_length=1)
+    metrics: tuple[str, ...] = Field(default=_METRICS, min_length=1)
+    target: str = ""
+    baseline: str = ""
+    anchors: bool = True
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    timing_repeats: int = Field(default=5, ge=0, le=1000)
+    listening: int = Field(default=8, ge=0, le=64)
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int | None = Field(default=None, ge=1)
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _whole(cls, seeds: Any) -> Any:
+        for seed in seeds if isinstance(seeds, list | tuple) else ():
+            if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+                raise ValueError(f"{seed!r} is no seed; seeds are whole numbers from 0 on")
+        return seeds
+
+    @field_validator("seeds", "guidance_scales", "embedders", "metrics")
+    @classmethod
+    def _once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError("each may be given once")
+        return values
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        for name in metrics:
+            if name not in METRICS:
+                raise ValueError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
+        return metrics
+
+    @field_validator("guidance_scales")
+    @classmethod
+    def _finite(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0.0 <= scale < 1000.0 for scale in scales):
+            raise ValueError("guidance scales must lie in [0, 1000); 1 is no guidance")
+        return scales
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        keys = [(system.name, sampler, steps) for system in self.systems for sampler in system.samplers for steps in system.steps]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(f"systems: {twice[0][0]} with {twice[0][1]} at {twice[0][2]} steps is there twice; give systems different names")
+        if self.target and self.target not in {system.name for system in self.systems}:
+            raise ValueError(f"target {self.target!r} is none of the systems: {', '.join(sorted({system.name for system in self.systems}))}")
+        return self
+
+    @property
+    def target_system(self) -> SystemConfig:
+        """See `target`; where several entries have its name, the one with the most steps."""
+        names = [system.name for system in self.systems]
+        wanted = self.target or ("teacher" if "teacher" in names else names[0])
+        return max((system for system in self.systems if system.name == wanted), key=lambda system: max(system.steps))
+
+
+def resolve_run(values: Mapping[str, Any], source: str, name: str, quick: bool = False) -> RunConfig:
+    """The settings of a run: `values`, the bundle's systems where they name none, `quick` in place of clips, seeds and timing.
+
+    name: of the folder below runs/ where `out` is not given. Raises ConfigError naming the key that is wrong.
+    """
+    filled = {"out": str(Path("runs") / (f"{name}-quick" if quick else name)), **values}
+    if "systems" not in filled:
+        filled["systems"] = bundle_systems(quick=quick)
+    config = parse_settings(RunConfig, filled, source)
+    return quickened(config) if quick else config
+
+
+def quickened(config: RunConfig) -> RunConfig:
+    """At most 64 clips, one seed, times from the generation's own batches."""
+    clips = config.clips.model_copy(update={"n": min(config.clips.n, QUICK_CLIPS)})
+    return config.model_copy(update={"clips": clips, "seeds": config.seeds[:1], "timing_repeats": 0})
+
+
+def bundle_systems(folder: Path | None = None, quick: bool = False) -> list[dict[str, Any]]:
+    """Teacher and guided student with DDIM, teacher with Heun and DPM-Solver++(2M), and all students of a bundle's folder."""
+    there = {"bundle": str(folder)} if folder else {}
+    folder = folder or assets()
+    systems: list[dict[str, Any]] = [{"name": "teacher", "network": "teacher", "steps": _STEPS}]
+    solvers = tuple(name for name in SAMPLERS if name != "ddim")
+    systems.append({"name": "teacher", "network": "teacher", "steps": _QUICK_SOLVER_STEPS if quick else _STEPS, "samplers": solvers})
+    if (folder / "guided.json").exists():
+        systems.append({"name": "guided", "network": "guided", "steps": _STEPS})
+    students: dict[str, list[int]] = {}
+    for path in folder.glob("student-*.json"):
+        card = read_card(folder, path.stem)
+        students.setdefault(card["weighting"], []).append(card["steps"])
+    for weighting in (name for name in WEIGHTINGS if name in students):
+        steps = tuple(sorted(students[weighting], reverse=True))
+        systems.append({"name": weighting, "network": f"student-{weighting}-{{steps}}", "steps": steps})
+    return [{**system, **there} for system in systems]

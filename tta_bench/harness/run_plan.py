@@ -1,0 +1,96 @@
+"""What a run was to do, beside its records: plan.json (cells, target, captions) and systems.json (what the systems' cards say)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tta_bench.diffusion.schedule import CosineSchedule
+from tta_bench.diffusion.weighting import WEIGHTINGS, v_weights
+from tta_bench.errors import ConfigError
+from tta_bench.files import write_text
+from tta_bench.harness.catalogue import Cell, target_source
+from tta_bench.harness.material import Material
+from tta_bench.harness.run_config import RunConfig
+
+PLAN_FORMAT = 1
+_FROM_CARDS = (
+    "name",
+    "parameters",
+    "sha256",
+    "steps",
+    "weighting",
+    "gamma",
+    "parent",
+    "guidance_scales",
+    "seed",
+    "recipe",
+    "loss_by_level",
+    "schedule",
+)
+
+
+def write_plan(out: Path, config: RunConfig, material: Material, cells: Sequence[Cell]) -> None:
+    """Write both files; they hold for the configuration of the last call."""
+    sources = [cell.source for cell in cells if cell.source.family != "reference"]
+    target = target_source(sources, config)
+    plan = {
+        "format": PLAN_FORMAT,
+        "run": out.name,
+        "reference": {"name": material.name, "n": len(material.clips), "files": _listed(out, config, material)},
+        "target": {"system": target.name, "sampler": target.sampler, "steps": target.steps},
+        "baseline": baseline_of(cells, config),
+        "weights": weight_curves(cells),
+        "seeds": list(config.seeds),
+        "batch_size": config.batch_size,
+        "listening": [clip.clip_id for clip in material.clips[: config.listening]],
+        "captions": {clip.clip_id: clip.caption for clip in material.clips},
+        "cells": [_cell(cell) for cell in cells],
+    }
+    write_text(out / "plan.json", json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
+    systems: dict[str, Any] = {}
+    for cell in cells:
+        source = cell.source
+        card = {key: source.card[key] for key in _FROM_CARDS if key in source.card}
+        systems[f"{source.name} | {source.steps}"] = {"checksum": source.checksum, "family": source.family, **card}
+    write_text(out / "systems.json", json.dumps(systems, indent=1) + "\n")
+
+
+def _listed(out: Path, config: RunConfig, material: Material) -> dict[str, str]:
+    """Reference audio of the clips that are to be heard; below the run's folder where it lies there."""
+    paths = {item.clip_id: item.path for item in material.files[: config.listening]}
+    return {clip_id: str(path.relative_to(out) if path.is_relative_to(out) else path.absolute()) for clip_id, path in paths.items()}
+
+
+def baseline_of(cells: Sequence[Cell], config: RunConfig) -> str:
+    """The weighting that others are compared with. Raises ConfigError where the configuration names one that no system has."""
+    weightings = list(dict.fromkeys(cell.source.weighting for cell in cells if cell.source.weighting))
+    if config.baseline and config.baseline not in weightings:
+        raise ConfigError(
+            f"baseline = {config.baseline!r} is none of the weightings in this run: {', '.join(weightings) or 'none'}; name one of them"
+        )
+    return config.baseline or ("constant" if "constant" in weightings or not weightings else weightings[0])
+
+
+def weight_curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Weight of the v-loss over log SNR of every student's stage, its mean over the stage's noise levels being 1."""
+    curves = []
+    for source in {cell.source.card["name"]: cell.source for cell in cells if cell.source.weighting and "steps" in cell.source.card}.values():
+        card = source.card
+        if card["weighting"] not in WEIGHTINGS:
+            continue
+        levels = CosineSchedule(**card["schedule"]).log_snr(torch.arange(1, card["steps"] + 1, dtype=torch.float64) / card["steps"])
+        weights = v_weights(card["weighting"], levels, card.get("gamma"))
+        curves.append({"weighting": card["weighting"], "steps": card["steps"], "log_snr": levels.tolist(), "weight": weights.tolist()})
+    return curves
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "cell": cell.cell_id, **cell.row._asdict(), "seed": cell.seed, "family": cell.source.family, "weighting": cell.source.weighting,
+        "nfe": cell.nfe, "n": len(cell.clips),
+    }  # fmt: skip

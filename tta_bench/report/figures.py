@@ -1,0 +1,225 @@
+"""Curves: quality against steps and against wall clock, weightings over noise levels. Matplotlib figures, no global state."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from tta_bench.gate import GateConfig
+from tta_bench.gate_power import power
+from tta_bench.report.results import Column, Estimate, Result, Results
+from tta_bench.rows import RowScore
+
+_INK, _GRID = "#010203", "#cbcccd"  # stand for the page's own colours, see `svg`
+_COLOURS = {  # Okabe & Ito's, told apart by most colour-blind readers
+    "teacher": _INK, "guided": "#8c8c8c", "constant": "#56b4e9", "truncated_snr": "#009e73", "snr_plus_one": "#e69f00",
+    "min_snr": "#cc79a7", "bsa": "#d55e00",
+}  # fmt: skip
+_SPARE = ("#0072b2", "#b5a800", "#7b4fa3", "#4d7c4d", "#a0522d")
+_MARKERS = {"teacher": "o", "guided": "D", "constant": "s", "truncated_snr": "^", "snr_plus_one": "v", "min_snr": "P", "bsa": "*"}
+_LINES = {None: "-", "ddim": "-", "heun": "--", "dpmpp_2m": ":"}
+_STYLE: Any = {
+    "font.size": 9, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK,
+    "axes.grid": True, "grid.color": _GRID, "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
+    "legend.frameon": False, "legend.fontsize": 8, "svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none",
+    "savefig.transparent": True, "font.family": "sans-serif", "svg.hashsalt": "tta_bench",
+}  # fmt: skip
+Series = dict[tuple[str, str | None, float | None], list[Result]]
+
+
+def series_of(results: Results) -> Series:
+    """Rows that make up one curve: a system with its sampler at one guidance scale, by rising cost."""
+    found: Series = {}
+    for row in results.rows:
+        if not row.is_anchor and row.key.steps:
+            found.setdefault((row.key.system, row.key.sampler, row.key.guidance_scale), []).append(row)
+    return {key: sorted(rows, key=lambda row: row.key.steps or 0) for key, rows in found.items()}
+
+
+def steps_figure(results: Results, column: Column, over: Literal["steps", "nfe"] = "steps") -> Figure:
+    """Quality against steps or network evaluations; bands are 95 % intervals, dotted lines are the anchors. Without rows over fewer clips."""
+
+    def cost(row: Result) -> int:
+        return row.nfe if over == "nfe" else row.key.steps or 0
+
+    with rc_context(_STYLE):
+        figure, axes = _one()
+        for name, rows in series_of(results).items():
+            shown = [row for row in rows if _has_value(row, column) and results.comparable(row, column)]
+            if shown:
+                _curve(axes, [cost(row) for row in shown], [row.estimates[column] for row in shown], name, results)
+        for row in results.rows:
+            value = row.estimates[column].value if column in row.estimates else None
+            if row.is_anchor and row.key.system != "codec on the reference" and value is not None:
+                axes.axhline(value, color=_INK, lw=0.8, ls=(0, (1, 3)), alpha=0.7)
+                axes.annotate(row.key.system, (1.0, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
+        counts = sorted({cost(row) for rows in series_of(results).values() for row in rows})
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(counts))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.set_xlabel("steps" if over == "steps" else "network evaluations (guidance doubles a teacher's)")
+        _finish(figure, axes, column, [estimate.value for row in results.rows if (estimate := row.estimates.get(column))])
+        return figure
+
+
+def pareto_figure(results: Results, column: Column) -> Figure:
+    """Quality against seconds per clip (median, quartiles); the line joins rows that no other beats in both."""
+    with rc_context(_STYLE):
+        figure, axes = _one()
+        points = []
+        for name, rows in series_of(results).items():
+            timed = [row for row in rows if row.speed.seconds_per_clip and _has_value(row, column) and results.comparable(row, column)]
+            if not timed:
+                continue
+            spreads = [row.speed.seconds_per_clip for row in timed]
+            seconds = np.array([spread.median for spread in spreads if spread])
+            around = np.array([[spread.median - spread.low, spread.high - spread.median] for spread in spreads if spread]).T
+            values = np.array([row.estimates[column].value for row in timed], dtype=float)
+            style = _style(name)
+            axes.errorbar(seconds, values, xerr=around, fmt=style["marker"], ms=4.5, color=style["color"], lw=0.8, label=_label(name, results),
+                          markerfacecolor=style["color"] if style["linestyle"] == "-" else "none")  # fmt: skip
+            points += list(zip(seconds, values, strict=True))
+        front = pareto_front(points, column.direction == "lower")
+        axes.plot(*zip(*front, strict=True), color=_INK, lw=0.9, drawstyle="steps-post", zorder=0, label="Pareto front") if front else None
+        axes.set_xscale("log")
+        axes.set_xlabel("seconds per clip (sampling and decoding)")
+        _finish(figure, axes, column, [value for _, value in points])
+        return figure
+
+
+def pareto_front(points: Iterable[tuple[float, float]], lower_is_better: bool) -> list[tuple[float, float]]:
+    """(cost, value) pairs that no other pair beats in both, by rising cost."""
+    front: list[tuple[float, float]] = []
+    for cost, value in sorted(points, key=lambda point: (point[0], point[1] if lower_is_better else -point[1])):
+        if not front or (value < front[-1][1] if lower_is_better else value > front[-1][1]):
+            front.append((cost, value))
+    return front
+
+
+def weights_figure(curves: Sequence[Mapping[str, Any]], losses: Mapping[str, Sequence[Mapping[str, float]]], steps: int) -> Figure:
+    """Left: weights of the v-loss over log SNR. Right: mean unweighted loss by noise level over the last fifth of that stage's training."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(8.6, 3.3), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for curve in curves:
+            if curve["steps"] == steps:
+                left.plot(curve["log_snr"], curve["weight"], color=_colour(curve["weighting"]), lw=1.4, marker=".", ms=3, label=curve["weighting"])
+        left.set_yscale("log")
+        left.set_ylabel("weight of the v-loss (mean 1)")
+        for weighting, bins in losses.items():
+            centres = [0.5 * (max(item["log_snr_low"], -10.0) + min(item["log_snr_high"], 10.0)) for item in bins]
+            style = {"color": _colour(weighting), "lw": 1.2, "marker": _MARKERS.get(weighting, "o"), "ms": 3.5}
+            right.plot(centres, [item["loss"] for item in bins], label=weighting, **style)
+        right.set_yscale("log")
+        right.set_ylabel("v-loss by noise level, unweighted")
+        for axes in (left, right):
+            axes.set_xlabel("log SNR (noise left, data right)")
+            axes.set_xlim(-10.5, 10.5)
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=6)
+        return figure
+
+
+def power_figure(rows: Sequence[tuple[Result, RowScore]], column: Column, tests: int, config: GateConfig) -> Figure | None:
+    """Chance that the gate blocks a row that got worse by so much, for every row; None where no row has two seeds."""
+    size, relative = config.margin_of(column.metric)
+    effects = np.linspace(0.0, 4.0 * size if size else 1.0, 200)
+    with rc_context(_STYLE):
+        figure, axes = _one()
+        named: set[str] = set()
+        for row, score in rows:
+            error, value = score.seed_error, score.value
+            if error is None or value is None or row.is_anchor:
+                continue
+            scale = abs(value) if relative else 1.0
+            chance = power(effects * scale, error, size * scale, tests, score.dof or 1, config)
+            label = row.key.system if row.key.system not in named else "_again"
+            named.add(row.key.system)
+            style: dict[str, Any] = {"color": _colour(row.key.system), "linestyle": _LINES.get(row.key.sampler, "-.")}
+            axes.plot(effects * (100.0 if relative else 1.0), chance, lw=0.9, alpha=0.8, label=label, **style)
+        if not named:
+            return None
+        axes.axvline(size * (100.0 if relative else 1.0), color=_INK, lw=0.8, ls=(0, (1, 3)))
+        axes.set_xlabel(f"{column.label}: change for the worse{' [% of the value]' if relative else ''}; dotted: margin")
+        axes.set_ylabel("chance of being blocked")
+        axes.set_ylim(-0.02, 1.02)
+        figure.legend(loc="outside lower center", ncols=4)
+        return figure
+
+
+def _one() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.2, 4.1), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _has_value(row: Result, column: Column) -> bool:
+    return column in row.estimates and row.estimates[column].value is not None
+
+
+def _curve(axes: Axes, steps: list[int], estimates: list[Estimate], name: tuple[str, str | None, float | None], results: Results) -> None:
+    style = _style(name)
+    axes.plot(steps, [estimate.value or 0.0 for estimate in estimates], lw=1.3, ms=4.5, label=_label(name, results), **style)
+    if all(estimate.low is not None for estimate in estimates):
+        low, high = [estimate.low or 0.0 for estimate in estimates], [estimate.high or 0.0 for estimate in estimates]
+        axes.fill_between(steps, low, high, color=style["color"], alpha=0.13, lw=0)
+
+
+def _style(name: tuple[str, str | None, float | None]) -> dict[str, Any]:
+    system, sampler, _ = name
+    return {"color": _colour(system), "marker": _MARKERS.get(system, "X"), "linestyle": _LINES.get(sampler, "-.")}
+
+
+def _colour(system: str) -> str:
+    return _COLOURS.get(system) or _SPARE[sum(map(ord, system)) % len(_SPARE)]
+
+
+def _label(name: tuple[str, str | None, float | None], results: Results) -> str:
+    system, sampler, scale = name
+    parts = [system, *([sampler] if sampler not in (None, "ddim") else []), *([f"s = {scale:g}"] if results.has_scales and scale is not None else [])]
+    return " ".join(parts)
+
+
+def _finish(figure: Figure, axes: Axes, column: Column, values: Sequence[float | None]) -> None:
+    numbers = [value for value in values if value is not None]
+    low, high = min(numbers, default=0.0), max(numbers, default=0.0)
+    if low > 0 and high / low > 6:
+        axes.set_yscale("log")
+    elif high > 6 * max(abs(low), 1e-9) and high > 0:
+        axes.set_yscale("symlog", linthresh=max(abs(low), high / 50.0))
+    better = "lower is better" if column.direction == "lower" else "higher is better"
+    axes.set_ylabel(f"{column.label}{f' [{column.unit}]' if column.unit else ''} ({better})")
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=3)
+
+
+def svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an <svg> element for a page: its ink follows the page's, its ids are its own, it says what it shows."""
+    buffer = io.StringIO()
+    with rc_context(_STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = text.replace(_INK, "currentColor").replace(_GRID, "var(--line, #ccc)")
+    title = f'<title id="{name}-title">{_escaped(description)}</title>'
+    return re.sub(r"<svg ([^>]*)>", rf'<svg role="img" aria-labelledby="{name}-title" \1>{title}', text, count=1)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def standalone(element: str) -> str:
+    """An SVG file of an element that `svg` made, on white."""
+    return element.replace("currentColor", "#111111").replace("<svg ", '<svg style="background:#fff" ', 1)

@@ -1,0 +1,110 @@
+"""What a report reads: a run's folder, or the packed copy that lies beside a committed report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tta_bench.errors import InputError
+from tta_bench.files import atomic_write, write_text
+from tta_bench.records import read_records
+from tta_bench.rows import PlannedCell, RowKey, RowScore, ScoreKey, gather, packed, read_values
+
+PLAN_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run: plan, scores by row, passes of the clock, failures. folder: where its cells' audio is, if it is there at all.
+
+    configuration: config.toml. elsewhere: folders of cells that are not below `folder`.
+    """
+
+    folder: Path
+    plan: Mapping[str, Any]
+    scores: Mapping[ScoreKey, RowScore]
+    systems: Mapping[str, Any] = field(default_factory=dict)
+    passes: Sequence[Mapping[str, Any]] = ()
+    failures: Sequence[Mapping[str, Any]] = ()
+    clipped: Sequence[Mapping[str, Any]] = ()
+    configuration: str = ""
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return str(self.plan["run"])
+
+    @property
+    def target(self) -> tuple[str, str | None, int]:
+        """System, sampler and steps that fidelity and speed-up refer to."""
+        target = self.plan["target"]
+        return target["system"], target["sampler"], target["steps"]
+
+    def cells_of(self, row: RowKey) -> list[Mapping[str, Any]]:
+        """The plan's cells of a row, one for each seed."""
+        return [cell for cell in self.plan["cells"] if PlannedCell.of(cell).row == row]
+
+    def audio_of(self, cell: str, clip_id: str) -> Path:
+        """Where a cell's audio of a clip is, if it is there."""
+        return self.elsewhere.get(cell, self.folder / "cells" / cell) / "audio" / f"{clip_id}.flac"
+
+    @property
+    def rows(self) -> list[RowKey]:
+        """In the order of the plan."""
+        return list(dict.fromkeys(PlannedCell.of(cell).row for cell in self.plan["cells"]))
+
+
+def load_run(folder: Path) -> RunData:
+    """The run in `folder`. Raises InputError where it is none, or one of its files cannot be read."""
+    if not (folder / "plan.json").exists():
+        made = "is a run of tta-bench evaluate, which has no report" if (folder / "records.jsonl").exists() else "is not the folder of a run"
+        raise InputError(f"{folder}: {made} (it has no plan.json); name one that tta-bench run made")
+    plan = _json(folder / "plan.json")
+    if not isinstance(plan, dict) or ("cells" not in plan and plan.get("format") == PLAN_FORMAT):
+        raise InputError(f"{folder / 'plan.json'}: is not the plan of a run; run the sweep again, which writes it anew")
+    if plan.get("format") != PLAN_FORMAT:
+        newer = isinstance(plan.get("format"), int) and plan["format"] > PLAN_FORMAT
+        advice = "update tta_bench" if newer else "run the sweep again"
+        raise InputError(f"{folder / 'plan.json'}: has format {plan.get('format')}, this version reads {PLAN_FORMAT}; {advice}")
+    try:
+        cells = [PlannedCell.of(cell) for cell in plan["cells"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'plan.json'}: is not the plan of a run; run the sweep again, which writes it anew") from error
+    if not (folder / "records.jsonl").exists():
+        raise InputError(f"{folder / 'records.jsonl'}: is missing; restore it, or run the sweep again")
+    records = read_records(folder / "records.jsonl")
+    scores = gather(records, read_values(folder, [cell.cell for cell in cells]), cells)
+    timing = _json(folder / "timing.json") if (folder / "timing.json").exists() else {}
+    failures, clipped = _json(folder / "failures.json"), _json(folder / "clipped.json")
+    configuration = (folder / "config.toml").read_text(encoding="utf-8") if (folder / "config.toml").exists() else ""
+    systems, environment = _json(folder / "systems.json"), _json(folder / "environment.json")
+    return RunData(folder, plan, scores, systems, timing.get("passes", ()), failures, clipped, configuration, environment=environment)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); run the sweep again, which writes it anew") from error
+
+
+def pack_run(run: RunData, out: Path) -> None:
+    """Copy what a report needs to be rendered again: records and per-clip values of the plan's cells, and the small files."""
+    write_text(out / "config.toml", run.configuration)
+    small = {
+        "plan": run.plan, "systems": run.systems, "environment": run.environment, "timing": {"passes": run.passes},
+        "failures": run.failures, "clipped": run.clipped,
+    }  # fmt: skip
+    for name, content in small.items():
+        write_text(out / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    records = [record for score in run.scores.values() for record in score.records]
+    with atomic_write(out / "values.npz") as file:
+        np.savez_compressed(file, **packed(run.scores.values()))  # type: ignore[arg-type]
+    write_text(out / "records.jsonl", "".join(record.line() for record in records))

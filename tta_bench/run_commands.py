@@ -1,0 +1,114 @@
+"""The commands around a run: sweep, report, gate, baseline. One call each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def run(
+    config: Annotated[str | None, typer.Option(metavar="PATH", help="TOML file; without one, the bundle that ships with the package.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="Run folder. Default: runs/ and the file's name, or runs/sweep.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="64 clips, one seed, times from the generation: a first look in minutes.")] = False,
+    device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Where networks run; cpu by default.")] = None,
+    show_config: Annotated[bool, typer.Option("--show-config", help="Print the resolved configuration and stop.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
+) -> None:
+    """Sweep systems over step counts: generate, score, time, report. The same command again does only what is missing."""
+    from tta_bench.config import read_toml
+    from tta_bench.harness.run_config import resolve_run
+
+    flags = {key: value for key, value in (("out", out), ("device", device)) if value is not None}
+    name = Path(config).stem if config else "sweep"
+    settings = resolve_run((read_toml(Path(config)) if config else {}) | flags, config or "command line", name, quick)
+    if show_config:
+        typer.echo(settings.to_toml())
+        return
+    from tta_bench.harness.processes import usable_cores
+    from tta_bench.harness.sweep import sweep
+    from tta_bench.report.fresh import is_fresh
+    from tta_bench.terminal import print_sweep, progress_bars
+
+    with progress_bars() as progress:
+        result = sweep(settings, progress=progress, processes=usable_cores(settings.threads))
+        page = result.run / "report" / "index.html"
+        if not is_fresh(result.run):
+            from tta_bench.report.render import render
+
+            progress("report", 0, 1)
+            page = render(result.run)
+            progress("report", 1, 1)
+    print_sweep(result, page)
+    if open_:
+        typer.launch(str(page.absolute()))
+    if not result.complete:
+        raise typer.Exit(4)
+
+
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs or packed reports; several stand side by side.")],
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="Where to; another folder gets all that a later rendering needs.")] = None,
+    formats: Annotated[str, typer.Option("--format", metavar="NAME,...", help="html, md, csv, latex; all by default.")] = "html,md,csv,latex",
+) -> None:
+    """Render the report of a run, or of several side by side: a page, Markdown, CSV, LaTeX, figures."""
+    from tta_bench.report.render import render
+
+    typer.echo(render([Path(run) for run in runs], Path(out) if out else None, tuple(part.strip() for part in formats.split(","))))
+
+
+def check(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run (of tta-bench run or evaluate).")],
+    baseline: Annotated[str, typer.Option(metavar="FILE", help="What tta-bench baseline wrote: NAME.jsonl, with NAME.npz beside it.")],
+    config: Annotated[str | None, typer.Option(metavar="PATH", help="TOML file: alpha, power, margins, block_unresolved, metrics.")] = None,
+    junit: Annotated[str | None, typer.Option(metavar="PATH", help="Write a JUnit XML file too.")] = None,
+    markdown: Annotated[str | None, typer.Option(metavar="PATH", help="Write Markdown too, e.g. to $GITHUB_STEP_SUMMARY.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Print rows that are SAME as well.")] = False,
+) -> None:
+    """Gate: compare a run with an accepted baseline, clip by clip. Exit code 3 where audio quality got worse or cannot be compared."""
+    from tta_bench import gate_report
+    from tta_bench.config import parse_settings, read_toml
+    from tta_bench.files import write_text
+    from tta_bench.gate import GateConfig, blocked, judge
+    from tta_bench.rows import load_saved, load_scores
+    from tta_bench.terminal import print_verdicts
+
+    settings = parse_settings(GateConfig, read_toml(Path(config)) if config else {}, config or "command line")
+    verdicts = judge(load_saved(Path(baseline)), load_scores(Path(run)), settings)
+    if junit:
+        write_text(Path(junit), gate_report.junit(verdicts, run))
+    if markdown:
+        write_text(Path(markdown), gate_report.markdown(verdicts, run, baseline))
+    print_verdicts(verdicts, everything)
+    if blocked(verdicts):
+        raise typer.Exit(3)
+
+
+def baseline(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="NAME.jsonl; per-clip values go to NAME.npz beside it.")],
+) -> None:
+    """Accept a run as the baseline that tta-bench check compares with."""
+    from tta_bench.errors import ConfigError, InputError
+    from tta_bench.rows import absent_rows, load_scores, save_scores
+
+    path = Path(out)
+    if path.suffix != ".jsonl":
+        raise ConfigError(f"--out {out}: must end in .jsonl; per-clip values go to the .npz beside it")
+    scores = load_scores(Path(run))
+    if any(path.exists() and path.resolve() == known.resolve() for known in Path(run).rglob("records.jsonl")):
+        raise ConfigError(f"--out {out}: is the run's own file; name another one")
+    absent = absent_rows(Path(run), scores)
+    if absent:
+        raise InputError(f"{run}: {len(absent)} rows have no scores, e.g. {absent[0]}; a baseline must be complete")
+    broken = [score for score in scores.values() if score.value is None or score.contributions is None or score.n_excluded]
+    if broken:
+        row, metric, _ = broken[0].key
+        raise InputError(f"{run}: {len(broken)} of {len(scores)} scores are missing or partial, e.g. {metric} of {row}; a baseline must be complete")
+    judged = [score for score in scores.values() if score.has_interval]
+    save_scores(judged, path)
+    typer.echo(f"{len(judged)} scores of {run} in {path} and {path.with_suffix('.npz')}")
+    left_out = sorted({score.key.metric for score in scores.values() if not score.has_interval})
+    if left_out:
+        typer.echo(f"left out: {', '.join(left_out)}, with too few clips for an interval, which the gate needs")
