@@ -46,7 +46,7 @@ def _drawn(scores: Scores, picks: npt.NDArray[np.int64], effect: npt.NDArray[np.
         shift = change.get(key.metric, 0.0) * (centre.mean() if key.metric == "fad" else 1.0)
         per_clip = per_clip + shift * effect
         record = score.records[0].model_copy(update={"value": float(per_clip.mean())})
-        made[key] = replace(score, records=(record,), contributions=per_clip[None])
+        made[key] = replace(score, records=(record,), contributions=per_clip[None], planned=1)
     return made
 
 

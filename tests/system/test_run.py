@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -136,7 +137,9 @@ def test_the_fixture_gates_a_users_own_tests(folder: Path) -> None:
     assert tta(folder, "run", "--config", "ci.toml").returncode == 0
     assert tta(folder, "baseline", "run", "--out", "base.jsonl").returncode == 0
     (folder / "test_mine.py").write_text('def test_quality(audio_gate):\n    audio_gate("run")\n')
-    command = [sys.executable, "-m", "pytest", "-p", "tta_bench.pytest_plugin", "-p", "no:cacheprovider", "test_mine.py"]
+    installed = any(entry.value == "tta_bench.pytest_plugin" for entry in entry_points(group="pytest11"))  # not by a path alone
+    named = [] if installed else ["-p", "tta_bench.pytest_plugin"]
+    command = [sys.executable, "-m", "pytest", *named, "-p", "no:cacheprovider", "test_mine.py"]
 
     def outcome(*flags: str) -> str:
         return subprocess.run([*command, *flags], cwd=folder, capture_output=True, text=True).stdout

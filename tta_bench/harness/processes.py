@@ -9,11 +9,11 @@ import threading
 
 
 def start_worker() -> None:
-    """First thing in a worker: signals end it as if the process that started it had no handlers, that one says what happened; and it never
-    outlives it, however that one ends.
+    """First thing in a worker: signals are for the process that started it, which ends its workers and says what happened; and it never
+    outlives that one, however it ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -91,7 +91,7 @@ class RunConfig(Settings):
     anchors: bool = True
     batch_size: int = Field(default=32, ge=1, le=4096)
     timing_repeats: int = Field(default=5, ge=0, le=1000)
-    listening: int = Field(default=8, ge=0, le=64)
+    listening: int = Field(default=6, ge=0, le=64)
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int | None = Field(default=None, ge=1)
 

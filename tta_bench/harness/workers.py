@@ -42,10 +42,10 @@ class Workers:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._pool is None:
             return
-        self._pool.shutdown(wait=kind is None, cancel_futures=True)
-        if kind is not None:
+        if kind is not None:  # first, and without cancelling: a pool that breaks while it cancels writes a traceback
             for process in multiprocessing.active_children():
                 process.kill()
+        self._pool.shutdown()
 
     def submit(self, cell: Cell, folder: Path, batch_size: int) -> None:
         """Have a cell generated into `folder`."""
