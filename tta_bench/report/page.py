@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from tta_bench.gate import GateConfig
 from tta_bench.records import Record
@@ -88,53 +91,38 @@ def _spread(spread: Spread | None, show: Any) -> dict[str, Any]:
     return _cell(show(spread), spread.median if spread else None, title=title)
 
 
+def _plots(columns: Iterable[Column], draw: Callable[[Column], Figure], prefix: str, against: str) -> list[dict[str, str]]:
+    """One plot for each column. prefix: of ids and file names."""
+    drawn = []
+    for i, column in enumerate(columns):
+        text = f"{column.label} against {against}"
+        drawn.append({"svg": figures.svg(draw(column), f"{prefix}{i}", text), "caption": text, "name": f"{prefix}-{column.metric}-{column.embedder}"})
+    return drawn
+
+
+def _of_quality(results: Results) -> list[Column]:
+    return [column for column in results.columns if column.metric in _QUALITY]
+
+
 def curves(results: Results) -> list[dict[str, str]]:
     """One plot for each column."""
-    drawn = []
-    for i, column in enumerate(results.columns):
-        text = f"{column.label} against steps, by system"
-        drawn.append(
-            {
-                "svg": figures.svg(figures.steps_figure(results, column), f"steps{i}", text),
-                "caption": text,
-                "name": f"steps-{column.metric}-{column.embedder}",
-            }
-        )
-    return drawn
+    return _plots(results.columns, partial(figures.steps_figure, results), "steps", "steps, by system")
 
 
 def evaluations(results: Results) -> list[dict[str, str]]:
     """Quality over network evaluations, for the metrics of quality; nothing where they are the steps."""
     if all(row.nfe == row.key.steps for row in results.rows if not row.is_anchor):
         return []
-    drawn = []
-    for i, column in enumerate(column for column in results.columns if column.metric in _QUALITY):
-        text = f"{column.label} against network evaluations, by system"
-        drawn.append(
-            {
-                "svg": figures.svg(figures.steps_figure(results, column, over="nfe"), f"nfe{i}", text),
-                "caption": text,
-                "name": f"nfe-{column.metric}-{column.embedder}",
-            }
-        )
-    return drawn
+    draw = partial(figures.steps_figure, results, over="nfe")
+    return _plots(_of_quality(results), draw, "nfe", "network evaluations, by system")
 
 
 def pareto(results: Results) -> list[dict[str, str]]:
     """Quality against wall clock, for the metrics of quality; nothing where nothing was timed."""
     if not any(row.speed.seconds_per_clip for row in results.rows):
         return []
-    drawn = []
-    for i, column in enumerate(column for column in results.columns if column.metric in _QUALITY):
-        text = f"{column.label} against seconds per clip; the line joins rows that no other beats in both"
-        drawn.append(
-            {
-                "svg": figures.svg(figures.pareto_figure(results, column), f"speed{i}", text),
-                "caption": text,
-                "name": f"speed-{column.metric}-{column.embedder}",
-            }
-        )
-    return drawn
+    against = "seconds per clip; the line joins rows that no other beats in both"
+    return _plots(_of_quality(results), partial(figures.pareto_figure, results), "speed", against)
 
 
 def speed_note(run: RunData, results: Results) -> str:
