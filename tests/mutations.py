@@ -68,6 +68,8 @@ MUTATIONS = [
     ("the error taken for known", "gate.py", "float(nctdtrinc(dof, 1.0 - config.power, critical))", "critical + float(ndtri(config.power))", GATE),
     ("captions of a sweep not noted", "harness/sweep.py", ", made_from_captions=True", "", SWEEP),
     ("drift left in the speed-up", "report/results.py", "dict(zip(rows, (1.0 + drift * shares).tolist(), strict=True))", "dict.fromkeys(rows, 1.0)", "tests/unit/report"),
+    ("a run that was touched taken for finished", "harness/stamp.py", "found.st_mtime_ns, found.st_ctime_ns", "0, 0", "tests/unit/harness/test_stamp.py"),
+    ("an incomplete run taken for finished", "run_commands.py", "    if result.complete:\n        write_stamp", "    if True:\n        write_stamp", "tests/system/test_run.py"),
     ("samplers mixed in pairs", "report/results.py", "other = baseline.get(row.key[1:])", "other = next((found for key, found in baseline.items() if key[1:] == row.key[2:]), None)", "tests/unit/report"),
     ("another teacher's fidelity merged", "report/merge.py", "if any(map(_is_fidelity, added)) and not _same_teacher(whole, run):", "if False:", "tests/unit/report"),
     ("settings that differ overlooked", "harness/bundle.py", "differing = first_difference(card, wanted)", 'differing = ""', "tests/system/test_train.py"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from tta_bench.errors import ConfigError
 from tta_bench.files import digest
@@ -18,6 +19,15 @@ class Settings(BaseModel):
     """Base of all configurations."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """`true` would pass for the number 1."""
+        kinds = set(re.findall(r"\w+", str(cls.model_fields[str(info.field_name)].annotation)))
+        if kinds & {"int", "float"} and "bool" not in kinds and any(isinstance(item, bool) for item in _leaves(value)):
+            raise ValueError("true and false are no numbers")
+        return value
 
     @property
     def fingerprint(self) -> str:
@@ -29,6 +39,20 @@ class Settings(BaseModel):
         import tomli_w
 
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def known(names: Sequence[str], table: Collection[str], what: str) -> None:
+    """Raise ValueError, which parse_settings turns into a sentence with the key, for the first of `names` that is not in `table`."""
+    for name in names:
+        if name not in table:
+            close = difflib.get_close_matches(name, table, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"unknown {what} {name!r}; {hint}known: {', '.join(table)}")
+
+
+def _leaves(value: Any) -> Iterable[Any]:
+    """A value, or what a list or a table holds."""
+    return value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else (value,)
 
 
 def _path_text(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, StrictBool, field_validator
+from pydantic import Field, field_validator
 from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
 
 from tta_bench.config import Settings
@@ -48,8 +48,8 @@ class GateConfig(Settings):
 
     alpha: float = Field(default=0.01, gt=0.0, lt=0.5)
     power: float = Field(default=0.95, gt=0.5, lt=1.0)
-    margins: dict[str, StrictBool | float | str] = Field(default={})
-    other_margin: StrictBool | float | str = "10 %"
+    margins: dict[str, float | str] = Field(default={})
+    other_margin: float | str = "10 %"
     block_unresolved: bool = False
     metrics: tuple[str, ...] = ()
 
@@ -71,8 +71,6 @@ class GateConfig(Settings):
 
 
 def _parsed(margin: float | str) -> tuple[float, bool]:
-    if isinstance(margin, bool):
-        raise ValueError(f'margin {margin} must be a number, or a share like "10 %"')
     text = str(margin).strip()
     relative = text.endswith("%")
     try:

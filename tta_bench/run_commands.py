@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,33 +19,48 @@ def run(
 ) -> None:
     """Sweep systems over step counts: generate, score, time, report. The same command again does only what is missing."""
     from tta_bench.config import read_toml
-    from tta_bench.harness.run_config import resolve_run
+    from tta_bench.harness.stamp import default_folder, is_as_left, request_key
 
     flags = {key: value for key, value in (("out", out), ("device", device)) if value is not None}
     name = Path(config).stem if config else "sweep"
-    settings = resolve_run((read_toml(Path(config)) if config else {}) | flags, config or "command line", name, quick)
+    values = {"out": default_folder(name, quick)} | (read_toml(Path(config)) if config else {}) | flags
+    request = request_key(values, quick)
+    if not show_config and isinstance(values["out"], str) and is_as_left(Path(values["out"]), request):
+        _show(Path(values["out"]), [], 0, open_)
+        return
+    from tta_bench.harness.run_config import resolve_run  # from here on torch is loaded, which takes seconds
+
+    settings = resolve_run(values, config or "command line", name, quick)
     if show_config:
         typer.echo(settings.to_toml())
         return
     from tta_bench.harness.processes import usable_cores
+    from tta_bench.harness.stamp import write_stamp
     from tta_bench.harness.sweep import sweep
-    from tta_bench.report.fresh import is_fresh
-    from tta_bench.terminal import print_sweep, progress_bars
+    from tta_bench.terminal import progress_bars
 
     with progress_bars() as progress:
         result = sweep(settings, progress=progress, processes=usable_cores(settings.threads))
-        page = result.run / "report" / "index.html"
-        if not is_fresh(result.run):
-            from tta_bench.report.render import render
-
-            progress("report", 0, 1)
-            page = render(result.run)
-            progress("report", 1, 1)
-    print_sweep(result, page)
-    if open_:
-        typer.launch(str(page.absolute()))
+    if result.complete:
+        write_stamp(result.run, request, result.inputs)
+    _show(result.run, result.failures, result.new, open_)
     if not result.complete:
         raise typer.Exit(4)
+
+
+def _show(run: Path, failures: Sequence[Mapping[str, Any]], new: int, open_: bool) -> None:
+    """Bring the report up to date, print the table."""
+    from tta_bench.report.fresh import is_fresh
+    from tta_bench.terminal import print_sweep
+
+    page = run / "report" / "index.html"
+    if not is_fresh(run):
+        from tta_bench.report.render import render
+
+        page = render(run)
+    print_sweep(run, page, failures, new)
+    if open_:
+        typer.launch(str(page.absolute()))
 
 
 def report(
@@ -54,8 +70,12 @@ def report(
 ) -> None:
     """Render the report of a run, or of several side by side: a page, Markdown, CSV, LaTeX, figures."""
     from tta_bench.report.render import render
+    from tta_bench.report.run_data import failures_of
 
     typer.echo(render([Path(run) for run in runs], Path(out) if out else None, tuple(part.strip() for part in formats.split(","))))
+    for run, count in ((run, len(failures_of(Path(run)))) for run in runs):
+        if count:
+            typer.echo(f"{run} is incomplete: {count} failure{'s' * (count != 1)}, listed in the report", err=True)
 
 
 def check(

@@ -6,9 +6,9 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -22,7 +22,6 @@ from tta_bench.records import Record
 
 if TYPE_CHECKING:
     from tta_bench.gate import Verdict
-    from tta_bench.harness.sweep import Sweep
     from tta_bench.report.results import Column, Results
 
 _WIDTH_OF_A_FILE = 160
@@ -122,13 +121,13 @@ def _table(records: list[Record], width: int) -> Table:
     return table
 
 
-def print_sweep(result: Sweep, page: Path) -> None:
-    """The table, what is missing, and where the report is."""
+def print_sweep(folder: Path, page: Path, failures: Sequence[Mapping[str, Any]], new: int) -> None:
+    """The table, what is missing, how many records are new, and where the report is."""
     from tta_bench.report.results import results_of
     from tta_bench.report.run_data import load_run
 
     out = console()
-    run = load_run(result.run)
+    run = load_run(folder)
     results = results_of(run)
     table, left_out = _sweep_table(results, out.width)
     out.print(table)
@@ -136,18 +135,19 @@ def print_sweep(result: Sweep, page: Path) -> None:
         out.print(f"no room here, in the report: {', '.join(column.label for column in left_out)}", markup=False)
     batches = Counter((item["source"], item["batch"]) for item in run.passes)
     for (source, batch), count in batches.items():
-        how = "batches of the generation" if source == "generation" else "passes over all rows"
+        one, many = ("batch", "batches") if source == "generation" else ("pass", "passes")
+        how = f"{one if count == 1 else many} {'of the generation' if source == 'generation' else 'over all rows'}"
         out.print(f"times: {count} {how}, {batch} clip{'s' * (batch != 1)} at a time", markup=False)
-    shown = result.failures[:_MOST_FAILURES]
+    shown = failures[:_MOST_FAILURES]
     for item in shown:
         where = (
             f"{item['row']}{'' if item['seed'] is None else ', seed ' + str(item['seed'])}{', clip ' + item['clip_id'] if item['clip_id'] else ''}"
         )
         out.print(f"missing: {where}: {item['message']}", markup=False, soft_wrap=True)
-    if len(result.failures) > len(shown):
-        out.print(f"missing: {len(result.failures) - len(shown)} more, listed in the report", markup=False)
-    reused = len(result.records) - result.new
-    out.print(f"records: {result.run / 'records.jsonl'} ({result.new} new, {reused} there already)", markup=False, soft_wrap=True)
+    if len(failures) > len(shown):
+        out.print(f"missing: {len(failures) - len(shown)} more, listed in the report", markup=False)
+    reused = sum(len(score.records) for score in run.scores.values()) - new
+    out.print(f"records: {folder / 'records.jsonl'} ({new} new, {reused} there already)", markup=False, soft_wrap=True)
     out.print(f"report: {page}", markup=False, soft_wrap=True)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import shlex
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +12,8 @@ import pytest
 import soundfile
 from safetensors.numpy import save_file
 
+from tests.system.refusal import Shell
 from tests.unit.harness.toys import make_folder
-from tta_bench import cli
 from tta_bench.audio import write_audio
 
 
@@ -80,7 +78,7 @@ TABLE: dict[str, tuple[Callable[[Path], None], str, tuple[str, ...]]] = {
     "too short": (_put("g/x.wav", _wav(np.full(99, 0.1))), BASE, ("x.wav", "lasts 0.006 s, embedder mel needs 0.025 s", "--skip-bad")),
     "bad reference file": (_put("r/clip00.flac", b""), BASE, ("r/clip00.flac", "0 bytes", "--skip-bad")),
     "unknown embedder": (_nothing, BASE + "--embedder vgish", ("vgish", "known: mel, yamnet")),
-    "embedder without weights": (_nothing, BASE + "--embedder yamnet", ("yamnet", "write --embedder yamnet:PATH")),
+    "embedder without weights": (_nothing, BASE + "--embedder yamnet", ("yamnet", "write yamnet:PATH")),
     "embedder with a file too many": (_nothing, BASE + "--embedder mel:x", ("mel takes no file",)),
     "embedder twice": (_nothing, BASE + "--embedder mel --embedder mel", ("mel is given twice", "once")),
     "weights missing": (_nothing, BASE + "--embedder yamnet:no.safetensors", ("no.safetensors", "does not exist", "check the path")),
@@ -118,21 +116,7 @@ def test_exit_code_2_and_one_sentence(name: str, tmp_path: Path, monkeypatch: py
     make_folder(tmp_path / "g", seed=1)
     make_folder(tmp_path / "r", seed=2)
     prepare(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    monkeypatch.chdir(tmp_path)
-    command = ["evalute"] if arguments == "EVALUTE" else ["evaluate", *shlex.split(arguments)]
-    monkeypatch.setattr(sys, "argv", ["tta-bench", *command])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    out, err = capfd.readouterr()
-    assert caught.value.code == 2, err
-    for part in parts:
-        assert part in err
-    assert "Traceback" not in err
-    assert out == ""
-    assert err.startswith("tta-bench: ")
-    assert err.count("\n") == 1, "one sentence"
-    assert {path: path.read_bytes() for path in before} == before, "bad input loses nothing that was there"
+    Shell(tmp_path, monkeypatch, capfd).refuses("evalute" if arguments == "EVALUTE" else f"evaluate {arguments}", parts)
 
 
 def test_no_cuda_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -142,9 +126,5 @@ def test_no_cuda_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
         pytest.skip("there is a CUDA device")
     for side in "gr":
         make_folder(tmp_path / side)
-    monkeypatch.setattr(
-        sys, "argv", ["tta-bench", "evaluate", "--generated", str(tmp_path / "g"), "--reference", str(tmp_path / "r"), "--device", "cuda"]
-    )
-    with pytest.raises(SystemExit):
-        cli.main()
-    assert "--device cuda: PyTorch finds no CUDA device here; use --device cpu" in capfd.readouterr().err
+    sentence = "device cuda: PyTorch finds no CUDA device here; use cpu"
+    Shell(tmp_path, monkeypatch, capfd).refuses("evaluate --generated g --reference r --device cuda", [sentence])

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.system.refusal import Shell
 from tests.unit.harness.worlds import save_bundle
-from tta_bench import cli
 from tta_bench.audio import write_audio
 from tta_bench.models.bundle import read_card, write_card
 
@@ -147,18 +145,5 @@ def test_exit_code_2_and_one_sentence(name: str, tmp_path: Path, monkeypatch: py
     prepare, arguments, parts = TABLE[name]
     save_bundle(tmp_path / "b")
     prepare(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["tta-bench", *shlex.split(arguments)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    out, err = capfd.readouterr()
-    assert caught.value.code == 2, err
-    for part in parts:
-        assert part in err
-    assert "Traceback" not in err
-    assert out == ""
-    assert err.startswith("tta-bench: ")
-    assert err.count("\n") == 1, "one sentence"
-    assert {path: path.read_bytes() for path in before} == before, "bad input loses nothing that was there"
+    Shell(tmp_path, monkeypatch, capfd).refuses(arguments, parts)
     assert not list(tmp_path.rglob("checkpoint.pt")), "no training had started"

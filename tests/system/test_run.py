@@ -61,8 +61,29 @@ def configure(folder: Path, seeds: str = "0, 1", repeats: int = 1, n: int = 6) -
     (folder / "ci.toml").write_text(CONFIG.format(seeds=seeds, repeats=repeats, n=n))
 
 
-def tta(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "tta_bench", *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+def tta(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tta_bench", *arguments]
+    return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=300)
+
+
+def test_the_second_time_nothing_is_loaded_that_would_do_work(folder: Path, tmp_path: Path) -> None:
+    first = tta(folder, "run", "--config", "ci.toml")
+    assert first.returncode == 0, first.stderr
+    (folder / "no" / "torch").mkdir(parents=True)
+    (folder / "no" / "torch" / "__init__.py").write_text("raise ImportError('torch is loaded')")
+    blocked = {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder / "no"), os.environ.get("PYTHONPATH"))))}
+    again = tta(folder, "run", "--config", "ci.toml", **blocked)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == first.stdout.replace("(26 new, 0 there already)", "(0 new, 26 there already)")
+
+    audio = sorted((folder / "run").glob("cells/*/audio/*.flac"))[0]
+    content = audio.read_bytes()
+    audio.unlink()
+    refused = tta(folder, "run", "--config", "ci.toml", **blocked)
+    assert (refused.returncode, "torch is loaded" in refused.stderr) == (1, True), "the missing file must be noticed"
+    assert tta(folder, "run", "--config", "ci.toml").returncode == 0
+    assert audio.read_bytes() == content
+    assert tta(folder, "run", "--config", "ci.toml", **blocked).returncode == 0
 
 
 def _same(run: Path) -> list[dict[str, Any]]:
@@ -126,7 +147,12 @@ def test_a_run_that_is_incomplete_says_so_and_exits_4(folder: Path) -> None:
     (folder / "ci.toml").write_text(text)
     result = tta(folder, "run", "--config", "ci.toml")
     assert result.returncode == 4, result.stderr
-    assert "missing: teacher | 4 steps | guidance 3, seed 0: is (bundled): too_few_clips" in result.stdout
+    missing = "missing: teacher | 4 steps | guidance 3, seed 0: is (bundled): too_few_clips"
+    assert missing in result.stdout
+    again = tta(folder, "run", "--config", "ci.toml")
+    assert (again.returncode, missing in again.stdout) == (4, True)
+    told = tta(folder, "report", "run")
+    assert (told.returncode, told.stderr) == (0, "run is incomplete: 9 failures, listed in the report\n")
     refused = tta(folder, "baseline", "run", "--out", "base.jsonl")
     assert refused.returncode == 2
     assert "a baseline must be complete" in refused.stderr

@@ -17,14 +17,14 @@ def load_embedder(spec: str, device: str = "cpu") -> Embedder:
     """
     name, colon, path = spec.partition(":")
     if name not in EMBEDDERS:
-        raise InputError(f"--embedder {spec}: unknown embedder {name!r}; known: {', '.join(EMBEDDERS)}")
+        raise InputError(f"embedder {spec}: unknown embedder {name!r}; known: {', '.join(EMBEDDERS)}")
     if device == "cuda":
         _need_cuda()
     takes_path, build = EMBEDDERS[name]
     if (takes_path == "always" or colon) and not path:
-        raise InputError(f"--embedder {spec}: needs its weights file; write --embedder {name}:PATH")
+        raise InputError(f"embedder {spec}: needs its weights file; write {name}:PATH")
     if colon and takes_path == "never":
-        raise InputError(f"--embedder {spec}: {name} takes no file; write --embedder {name}")
+        raise InputError(f"embedder {spec}: {name} takes no file; write {name}")
     return build(_expanded(path) if path else None, device)
 
 
@@ -39,7 +39,7 @@ def _need_cuda() -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise InputError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+        raise InputError("device cuda: PyTorch finds no CUDA device here; use cpu")
 
 
 def _mel(path: Path | None, device: str) -> Embedder:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +22,7 @@ from tta_bench.data.scene import Split, draw_scene
 from tta_bench.data.synth import CLIP_SAMPLES, event_labels, other_caption, synth_clip
 from tta_bench.errors import AudioError, InputError
 from tta_bench.files import atomic_write, digest, sha256_file
-from tta_bench.harness.processes import start_worker
+from tta_bench.harness.processes import start_worker, usable_cores
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.recipe import Data
 from tta_bench.systems.anchors import synth_code
@@ -74,7 +73,7 @@ def _of_synth(data: Data, progress: Progress) -> Corpus:
     facts = path.with_suffix(".json")
     if not facts.exists():
         chunks = [(data.seed, data.split, range(a, min(a + _CHUNK, data.clips))) for a in range(0, data.clips, _CHUNK)]
-        pool = ProcessPoolExecutor(os.cpu_count(), initializer=start_worker)
+        pool = ProcessPoolExecutor(usable_cores(), initializer=start_worker)
         try:
             rows = _watched(pool.map(_render, chunks), "rendering SynthCaps", len(chunks), progress)
             audio_sha256 = _store(path, rows, (data.clips, CLIP_SAMPLES))

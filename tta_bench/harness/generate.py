@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -78,9 +79,14 @@ def timed_batch(system: System, clips: Sequence[Clip], setting: Setting, device:
         end = perf_counter()
         made = {clip.clip_id: samples for clip, samples in zip(clips, decoded.float().cpu().numpy(), strict=True)}
         return _checked(clips, made, sampled - start, end - sampled, shortest)
-    made = dict(itertools.islice(system.generate(clips, **arguments), len(clips) + 1))
+    pairs = list(itertools.islice(system.generate(clips, **arguments), len(clips) + 1))
     wait()
-    return _checked(clips, made, perf_counter() - start, None, shortest)
+    end = perf_counter()
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(clip_id for clip_id, count in Counter(clip_id for clip_id, _ in pairs).items() if count > 1)
+        raise ConfigError(f"the system gave {twice} twice in one call; it must give each clip once")
+    return _checked(clips, made, end - start, None, shortest)
 
 
 def _checked(clips: Sequence[Clip], made: dict[str, Any], sampling_s: float, decoding_s: float | None, shortest: int) -> Batch:

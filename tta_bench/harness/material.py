@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,14 @@ from tta_bench.systems.anchors import Audio, RealAudio, rendered_again, synth_co
 from tta_bench.systems.protocol import Clip
 from tta_bench.weights import cache_folder
 
+_LONGEST_NAME = 240  # of the 255 bytes that file systems take, with room for a suffix
+
 
 @dataclass(frozen=True)
 class Material:
     """clips: what is generated, by id. files: the reference's audio, the same ids. own: that audio as a system.
 
-    other: real audio that is not in the reference, and the clips that it is made for; None where there is none.
+    other: real audio that is not in the reference, and the clips that it is made for; None where there is none. inputs: files that it is read from.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Material:
     files: list[ClipFile]
     own: RealAudio
     other: tuple[RealAudio, list[Clip]] | None
+    inputs: Sequence[Path] = ()
 
     @property
     def captions(self) -> dict[str, str]:
@@ -95,22 +99,28 @@ def _of_manifest(config: Clips) -> Material:
     listed = _first(read_manifest(config.manifest, config.folder), config, config.manifest)
     own = _recordings("reference", listed)
     other = None
+    inputs = [clip.path for clip in listed]
     if config.real:
         others = _first(read_manifest(config.real), config, config.real)
         shared = {_content(clip) for clip in others} & {_content(clip) for clip in listed}
         if shared:
             raise InputError(f"clips.real {config.real}: holds {len(shared)} recordings of the reference too; the row must be of other audio")
+        inputs += [clip.path for clip in others]
         other = (_recordings("real audio", others), [Clip(clip.clip_id, clip.caption) for clip in others])
         twice = sorted({clip.clip_id for clip in others} & {clip.clip_id for clip in listed})
         if twice:
             raise InputError(f"clips.real {config.real}: clip id {twice[0]} is one of the reference's too; name other recordings differently")
     files = [ClipFile(clip.clip_id, clip.path) for clip in listed]
-    return Material(config.manifest.stem, [Clip(clip.clip_id, clip.caption) for clip in listed], files, own, other)
+    return Material(config.manifest.stem, [Clip(clip.clip_id, clip.caption) for clip in listed], files, own, other, inputs)
 
 
 def _first(clips: list[CaptionedClip], config: Clips, path: Path) -> list[CaptionedClip]:
     if len(clips) < config.n:
         raise ConfigError(f"clips.n = {config.n}: {path} lists {len(clips)} clips; ask for at most as many")
+    for clip in clips[: config.n]:
+        longest = max(clip.clip_id.split("/"), key=lambda part: len(os.fsencode(part)))
+        if len(os.fsencode(longest)) > _LONGEST_NAME:
+            raise InputError(f"{path}: clip id {longest[:40]}... is too long for the name of a file; make it at most {_LONGEST_NAME} bytes long")
     return clips[: config.n]
 
 

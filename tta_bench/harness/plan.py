@@ -38,7 +38,7 @@ def check_embedders(embedders: Sequence[Embedder]) -> None:
     names = [embedder.name for embedder in embedders]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise InputError(f"--embedder {repeated[0]} is given twice; give each embedder once")
+        raise InputError(f"embedder {repeated[0]} is given twice; give each embedder once")
 
 
 def make_plan(config: EvaluateConfig, embedders: Sequence[Embedder], has_captions: bool) -> Plan:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tta_bench.config import PathText, Settings
+from tta_bench.config import PathText, Settings, known
 from tta_bench.diffusion.schedule import steps_ratio
 from tta_bench.diffusion.weighting import WEIGHTINGS
 from tta_bench.errors import ConfigError
@@ -163,9 +163,7 @@ class DistillRecipe(Settings):
     @field_validator("weightings")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in WEIGHTINGS:
-                raise ValueError(f"unknown weighting {name!r}; known: {', '.join(WEIGHTINGS)}")
+        known(names, WEIGHTINGS, "weighting")
         return names
 
     @model_validator(mode="after")

@@ -8,14 +8,16 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tta_bench.config import PathText, Settings, parse_settings
+from tta_bench.config import PathText, Settings, known, parse_settings
 from tta_bench.diffusion.samplers import SAMPLERS
 from tta_bench.diffusion.weighting import WEIGHTINGS
+from tta_bench.harness.stamp import default_folder
 from tta_bench.metrics.suite import METRICS
 from tta_bench.models.bundle import assets, read_card
 
 QUICK_CLIPS = 64
 ANCHORS = ("real audio", "reconstruction", "codec on the reference")
+_MOST_STEPS = 10_000
 _STEPS = (200, 100, 50, 25, 5)
 _QUICK_SOLVER_STEPS = (25, 5)
 _METRICS = ("fad", "kad", "kl", "is", "clap", "fidelity_mel", "fidelity_cosine", "fidelity_kl")
@@ -38,7 +40,7 @@ class Clips(Settings):
 
 class SystemConfig(Settings):
     """One system of the sweep. network: its name in the `bundle` folder (default: the package's), where {steps} stands for the step count;
-    none for an object that is passed to `tta_bench.sweep`. steps: network evaluations per guidance branch.
+    none for an object that is passed to `tta_bench.sweep`. steps: network evaluations per guidance branch, up to 10,000.
     """
 
     name: str = Field(min_length=1)
@@ -50,16 +52,14 @@ class SystemConfig(Settings):
     @field_validator("steps")
     @classmethod
     def _positive(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
-        if min(steps) < 1 or len(set(steps)) != len(steps):
-            raise ValueError("steps must be at least 1, each given once")
+        if not all(1 <= count <= _MOST_STEPS for count in steps) or len(set(steps)) != len(steps):
+            raise ValueError(f"steps must lie between 1 and {_MOST_STEPS:,}, each given once")
         return steps
 
     @field_validator("samplers")
     @classmethod
     def _known(cls, samplers: tuple[str, ...]) -> tuple[str, ...]:
-        for name in samplers:
-            if name not in SAMPLERS:
-                raise ValueError(f"unknown sampler {name!r}; known: {', '.join(SAMPLERS)}")
+        known(samplers, SAMPLERS, "sampler")
         return samplers
 
     @field_validator("name")
@@ -113,9 +113,7 @@ class RunConfig(Settings):
     @field_validator("metrics")
     @classmethod
     def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        for name in metrics:
-            if name not in METRICS:
-                raise ValueError(f"unknown metric {name!r}; known: {', '.join(METRICS)}")
+        known(metrics, METRICS, "metric")
         return metrics
 
     @field_validator("guidance_scales")
@@ -148,7 +146,7 @@ def resolve_run(values: Mapping[str, Any], source: str, name: str, quick: bool =
 
     name: of the folder below runs/ where `out` is not given. Raises ConfigError naming the key that is wrong.
     """
-    filled = {"out": str(Path("runs") / (f"{name}-quick" if quick else name)), **values}
+    filled = {"out": default_folder(name, quick), **values}
     if "systems" not in filled:
         filled["systems"] = bundle_systems(quick=quick)
     config = parse_settings(RunConfig, filled, source)
@@ -159,6 +157,15 @@ def quickened(config: RunConfig) -> RunConfig:
     """At most 64 clips, one seed, times from the generation's own batches."""
     clips = config.clips.model_copy(update={"n": min(config.clips.n, QUICK_CLIPS)})
     return config.model_copy(update={"clips": clips, "seeds": config.seeds[:1], "timing_repeats": 0})
+
+
+def input_files(config: RunConfig) -> list[Path]:
+    """Files and folders that a configuration names: bundles, weights of embedders, lists of clips."""
+    named = {system.bundle or assets() for system in config.systems if system.network}
+    bundles = [path for folder in sorted(named) for path in ([folder] if folder == assets() else sorted(folder.glob("*.[js]*")))]
+    weights = [Path(path) for _, _, path in (spec.partition(":") for spec in config.embedders) if path]
+    lists = [path for path in (config.clips.manifest, config.clips.real) if path]
+    return [*bundles, *weights, *lists]
 
 
 def bundle_systems(folder: Path | None = None, quick: bool = False) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from tta_bench.harness.material import prepare_material, reference_side
 from tta_bench.harness.plan import SOURCE_WORDS, check_embedders
 from tta_bench.harness.processes import usable_cores
 from tta_bench.harness.progress import Progress, silent
-from tta_bench.harness.run_config import RunConfig
+from tta_bench.harness.run_config import RunConfig, input_files
 from tta_bench.harness.run_plan import write_plan
 from tta_bench.harness.scoring import Captions, Scorer, Side, score_pairs
 from tta_bench.harness.timing import time_rows
@@ -39,7 +39,7 @@ _SCORING_COST = 24.0  # of a clip, in network evaluations: for the time that is 
 class Sweep:
     """run: the folder. records: of all cells that the configuration asks for. failures: what is missing and why. new: records made now.
 
-    clipped: cells with samples beyond full scale: how many, in how many clips.
+    clipped: cells with samples beyond full scale: how many, in how many clips. inputs: files and folders elsewhere that it was made from.
     """
 
     run: Path
@@ -47,6 +47,7 @@ class Sweep:
     records: list[Record] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
     clipped: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[Path] = field(default_factory=list)
     new: int = 0
 
     @property
@@ -75,11 +76,12 @@ class _Job:
 
     def run(self) -> Sweep:
         out = self.config.out
-        result = Sweep(out, self.config)
+        result = Sweep(out, self.config, inputs=input_files(self.config))
         ledger = Ledger(read_records(out / "records.jsonl"))
         embedders = self.embedders()
         pairs = _pairs(self.config, embedders)
         material = prepare_material(self.config.clips, out / "reference", self.progress)
+        result.inputs += material.inputs
         cells = system_cells(material, self.config, self.objects, max(item.min_samples / item.sample_rate_hz for item in embedders))
         anchors = anchor_cells(material, self.config) if self.config.anchors else []
         facing = list({id(item): item for spec, item in pairs if spec.against == "reference"}.values())
@@ -90,7 +92,8 @@ class _Job:
         append_records(out / "records.jsonl", [])  # a run in which all fails has records too: none
         work = _Work(out, self.config, pairs, reference, Captions(material.captions, BATCH), ledger, result)
         self.work_through(work, [*anchors, *cells], cells[0] if cells else None)
-        time_rows(out, self.config, cells, {cell.cell_id for cell in cells if work.whole(cell)}, self.progress)
+        whole = {cell.cell_id: made.generation for cell in cells if (made := work.whole(cell))}
+        time_rows(out, self.config, cells, whole, self.progress)
         write_text(out / "failures.json", json.dumps(result.failures, indent=1) + "\n")
         write_text(out / "clipped.json", json.dumps(result.clipped, indent=1) + "\n")
         return result

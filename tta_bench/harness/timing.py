@@ -7,7 +7,7 @@ machine drifted meanwhile. The speed-up of a row is the median over passes of ta
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 
 from tta_bench.files import write_text
 from tta_bench.harness.catalogue import Cell
-from tta_bench.harness.cell_audio import load_generation
+from tta_bench.harness.cell_audio import Generation
 from tta_bench.harness.environment import describe_host
 from tta_bench.harness.generate import Setting, timed_batch
 from tta_bench.harness.progress import Progress
@@ -24,8 +24,8 @@ from tta_bench.harness.run_config import RunConfig
 FORMAT = 1
 
 
-def time_rows(out: Path, config: RunConfig, cells: Sequence[Cell], there: Collection[str], progress: Progress) -> None:
-    """Bring out/timing.json up to date for the rows of `cells` whose audio is `there` (cell ids); the first cell is the target's."""
+def time_rows(out: Path, config: RunConfig, cells: Sequence[Cell], there: Mapping[str, Generation], progress: Progress) -> None:
+    """Bring out/timing.json up to date for the rows of `cells` whose audio is `there`, by cell id; the first cell is the target's."""
     path = out / "timing.json"
     rows = {str(cell.row): cell for cell in reversed(cells) if cell.cell_id in there}  # of several seeds the first
     if not rows:
@@ -34,7 +34,7 @@ def time_rows(out: Path, config: RunConfig, cells: Sequence[Cell], there: Collec
     passes = _read(path)
     if config.timing_repeats == 0:
         measured = [item for item in passes if item["source"] == "passes"]
-        _write(path, [*measured, *_of_generation(out, [cell for cell in cells if cell.cell_id in there], config.batch_size)])
+        _write(path, [*measured, *_of_generation(cells, there, config.batch_size)])
         return
     targets = {cell.guidance_scale: str(cell.row) for cell in cells if cell.row[:3] == cells[0].row[:3] and str(cell.row) in rows}
     size = min(config.batch_size, len(cells[0].clips))
@@ -113,18 +113,16 @@ def peak_mib(device: str) -> float | None:
     return next((int(line.split()[1]) / 1024.0 for line in status.splitlines() if line.startswith("VmHWM")), None)
 
 
-def _of_generation(out: Path, cells: Sequence[Cell], batch_size: int) -> list[dict[str, Any]]:
+def _of_generation(cells: Sequence[Cell], there: Mapping[str, Generation], batch_size: int) -> list[dict[str, Any]]:
     """Full batches of the generation as passes: the i-th full batch of every row and seed, those of one machine together."""
     passes: dict[tuple[str, int | None, int], dict[str, Any]] = {}
-    for cell in cells:
-        made = load_generation(cell, out / "cells" / cell.cell_id)
-        if made is None:
-            continue
+    for cell in (cell for cell in cells if cell.cell_id in there):
+        made = there[cell.cell_id]
         size = min(batch_size, len(cell.clips))
-        for number, batch in enumerate(batch for batch in made.generation.batches if batch["clips"] == size):
-            times = {**batch, "audio_s": made.generation.audio_s / len(made.generation.hashes) * size, "peak_memory_mib": None}
-            one = {"source": "generation", "host": made.generation.host, "batch": size, "rows": {}, "again": None}
-            passes.setdefault((json.dumps(made.generation.host), cell.seed, number), one)["rows"][str(cell.row)] = times
+        for number, batch in enumerate(batch for batch in made.batches if batch["clips"] == size):
+            times = {**batch, "audio_s": made.audio_s / len(made.hashes) * size, "peak_memory_mib": None}
+            one = {"source": "generation", "host": made.host, "batch": size, "rows": {}, "again": None}
+            passes.setdefault((json.dumps(made.host), cell.seed, number), one)["rows"][str(cell.row)] = times
     return list(passes.values())
 
 

@@ -32,7 +32,11 @@ _STYLE: Any = {
     "legend.frameon": False, "legend.fontsize": 8, "svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none",
     "savefig.transparent": True, "font.family": "sans-serif", "svg.hashsalt": "tta_bench",
 }  # fmt: skip
-Series = dict[tuple[str, str | None, float | None], list[Result]]
+_FEW = 4  # curves whose bands can still be told apart
+_NEAR = 0.35  # of the height of the curves
+_LINE_OF_TEXT = 0.05
+SeriesName = tuple[str, str | None, float | None]
+Series = dict[SeriesName, list[Result]]
 
 
 def series_of(results: Results) -> Series:
@@ -45,30 +49,48 @@ def series_of(results: Results) -> Series:
 
 
 def steps_figure(results: Results, column: Column, over: Literal["steps", "nfe"] = "steps") -> Figure:
-    """Quality against steps or network evaluations; bands are 95 % intervals, dotted lines are the anchors. Without rows over fewer clips."""
+    """Quality against steps or network evaluations; bands are 95 % intervals, dotted lines are the anchors, named at the edge where they lie far
+    from all curves. Without rows over fewer clips.
+    """
 
     def cost(row: Result) -> int:
         return row.nfe if over == "nfe" else row.key.steps or 0
 
     with rc_context(_STYLE):
         figure, axes = _one()
-        for name, rows in series_of(results).items():
+        series = series_of(results)
+        for name, rows in series.items():
             shown = [row for row in rows if _has_value(row, column) and results.comparable(row, column)]
             if shown:
-                _curve(axes, [cost(row) for row in shown], [row.estimates[column] for row in shown], name, results)
-        for row in results.rows:
-            value = row.estimates[column].value if column in row.estimates else None
-            if row.is_anchor and row.key.system != "codec on the reference" and value is not None:
-                axes.axhline(value, color=_INK, lw=0.8, ls=(0, (1, 3)), alpha=0.7)
-                axes.annotate(row.key.system, (1.0, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
-        counts = sorted({cost(row) for rows in series_of(results).values() for row in rows})
+                band = 0.13 if len(series) <= _FEW else 0.06
+                _curve(axes, [cost(row) for row in shown], [row.estimates[column] for row in shown], name, results, band)
+        counts = sorted({cost(row) for rows in series.values() for row in rows})
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(counts))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.set_xlabel("steps" if over == "steps" else "network evaluations (guidance doubles a teacher's)")
-        _finish(figure, axes, column, [estimate.value for row in results.rows if (estimate := row.estimates.get(column))])
+        _finish(figure, axes, column, [estimate.value for row in results.rows if not row.is_anchor and (estimate := row.estimates.get(column))])
+        _anchors(axes, {row.key.system: row.estimates[column].value or 0.0 for row in results.rows if row.is_anchor and _has_value(row, column)})
         return figure
+
+
+def _anchors(axes: Axes, values: Mapping[str, float]) -> None:
+    """A line for each that lies near the curves, a word at the edge for the others: they would flatten the curves."""
+    shown = {name: value for name, value in values.items() if name != "codec on the reference"}
+    low, high = axes.get_ylim()
+    to_axis = axes.yaxis.get_transform().transform
+    with np.errstate(all="ignore"):
+        bottom, top = to_axis(np.array([low, high]))
+        places = {name: float((to_axis(np.array([value]))[0] - bottom) / (top - bottom)) for name, value in shown.items()}
+    near = sorted((name for name, place in places.items() if -_NEAR <= place <= 1.0 + _NEAR), key=lambda name: -places[name])
+    for i, name in enumerate(near):
+        axes.axhline(shown[name], color=_INK, lw=0.8, ls=(0, (1, 3)), alpha=0.7)
+        below = i > 0 and places[near[i - 1]] - places[name] < _LINE_OF_TEXT
+        axes.annotate(name, (1.0, shown[name]), xycoords=("axes fraction", "data"), ha="right", va="top" if below else "bottom", fontsize=7)
+    for end, arrow, va in ((1.0, "↑", "top"), (0.0, "↓", "bottom")):
+        words = [f"{name}: {shown[name]:.3g} {arrow}" for name, place in places.items() if name not in near and (place > 1.0) == (end == 1.0)]
+        axes.annotate("\n".join(words), (1.0, end), xycoords="axes fraction", ha="right", va=va, fontsize=7)
 
 
 def pareto_figure(results: Results, column: Column) -> Figure:
@@ -165,15 +187,16 @@ def _has_value(row: Result, column: Column) -> bool:
     return column in row.estimates and row.estimates[column].value is not None
 
 
-def _curve(axes: Axes, steps: list[int], estimates: list[Estimate], name: tuple[str, str | None, float | None], results: Results) -> None:
+def _curve(axes: Axes, steps: list[int], estimates: list[Estimate], name: SeriesName, results: Results, band: float) -> None:
+    """band: opacity of the interval's."""
     style = _style(name)
     axes.plot(steps, [estimate.value or 0.0 for estimate in estimates], lw=1.3, ms=4.5, label=_label(name, results), **style)
     if all(estimate.low is not None for estimate in estimates):
         low, high = [estimate.low or 0.0 for estimate in estimates], [estimate.high or 0.0 for estimate in estimates]
-        axes.fill_between(steps, low, high, color=style["color"], alpha=0.13, lw=0)
+        axes.fill_between(steps, low, high, color=style["color"], alpha=band, lw=0)
 
 
-def _style(name: tuple[str, str | None, float | None]) -> dict[str, Any]:
+def _style(name: SeriesName) -> dict[str, Any]:
     system, sampler, _ = name
     return {"color": _colour(system), "marker": _MARKERS.get(system, "X"), "linestyle": _LINES.get(sampler, "-.")}
 
@@ -182,7 +205,7 @@ def _colour(system: str) -> str:
     return _COLOURS.get(system) or _SPARE[sum(map(ord, system)) % len(_SPARE)]
 
 
-def _label(name: tuple[str, str | None, float | None], results: Results) -> str:
+def _label(name: SeriesName, results: Results) -> str:
     system, sampler, scale = name
     parts = [system, *([sampler] if sampler not in (None, "ddim") else []), *([f"s = {scale:g}"] if results.has_scales and scale is not None else [])]
     return " ".join(parts)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tta_bench.files import digest, sha256_file
 
-_INPUTS = ("plan.json", "records.jsonl", "timing.json", "failures.json", "clipped.json", "systems.json")
+_INPUTS = ("plan.json", "records.jsonl", "timing.json", "failures.json", "clipped.json", "systems.json", "config.toml", "environment.json")
 
 
 def is_fresh(folder: Path) -> bool:

@@ -29,7 +29,7 @@ _ANCHOR_NOTE = (
 )
 
 
-def main_table(results: Results) -> dict[str, Any]:
+def main_table(run: RunData, results: Results) -> dict[str, Any]:
     """Heads and two bodies: anchors, which stay on top, and systems."""
     heads = [
         _head("system", True, "system and, where it is not DDIM, its sampler"),
@@ -50,6 +50,7 @@ def main_table(results: Results) -> dict[str, Any]:
     partial = any(results.partial(row, column) for row in results.rows for column in results.columns)
     notes = [_ANCHOR_NOTE] if any(row.is_anchor for row in results.rows) else []
     notes += [PARTIAL_NOTE] if partial else []
+    notes += students_elsewhere(run)
     return {"heads": heads, "groups": [body for body in bodies if body["rows"]], "table_notes": " ".join(notes)}
 
 
@@ -178,6 +179,16 @@ def clipping(run: RunData) -> list[dict[str, Any]]:
         row["clips"] += item["clips"]
         row["samples"] += item["samples"]
     return list(rows.values())
+
+
+def students_elsewhere(run: RunData) -> list[str]:
+    """Students that ran with other step counts than they were distilled for: their quality says little of their weighting."""
+    found = []
+    for system, steps in dict.fromkeys((row.system, row.steps) for row in run.rows):
+        card = run.systems.get(f"{system} | {steps}", {})
+        if card.get("weighting") and card.get("steps") not in (None, steps):
+            found.append(f"{system} at {steps} steps is the student distilled for {card['steps']} steps.")
+    return found
 
 
 def weights(run: RunData) -> list[dict[str, str]]:

@@ -94,7 +94,9 @@ class _Rendering:
 
     def markdown(self) -> str:
         intro = "Values with half-widths of 95 % intervals over clips, seeds averaged within each clip. Bold: best of the column."
-        return results_markdown(self.results, self.differences, self.title, [self.subtitle(), intro, *self.alerts()])
+        return results_markdown(
+            self.results, self.differences, self.title, [self.subtitle(), intro, *page.students_elsewhere(self.run), *self.alerts()]
+        )
 
     def subtitle(self) -> str:
         plan, host = self.run.plan, self.run.passes[-1]["host"]["name"] if self.run.passes else "unknown machine"
@@ -124,7 +126,7 @@ class _Rendering:
             "curves": page.curves(self.results), "evaluations": page.evaluations(self.results), "pareto": page.pareto(self.results),
             "weights": page.weights(self.run), "speed_note": page.speed_note(self.run, self.results), "failures": self.run.failures,
             "clipped": page.clipping(self.run), "configuration": self.run.configuration,
-            **page.main_table(self.results), **page.paired(self.differences), **page.published(),
+            **page.main_table(self.run, self.results), **page.paired(self.differences), **page.published(),
             **page.listening(self.run, samples_of(self.run, self.out / "audio")), **page.provenance(self.run, self.results),
             **page.power(self.run, self.results),
         }  # fmt: skip

@@ -82,10 +82,15 @@ def load_run(folder: Path) -> RunData:
     records = read_records(folder / "records.jsonl")
     scores = gather(records, read_values(folder, [cell.cell for cell in cells]), cells)
     timing = _json(folder / "timing.json") if (folder / "timing.json").exists() else {}
-    failures, clipped = _json(folder / "failures.json"), _json(folder / "clipped.json")
+    failures, clipped = failures_of(folder), _json(folder / "clipped.json")
     configuration = (folder / "config.toml").read_text(encoding="utf-8") if (folder / "config.toml").exists() else ""
     systems, environment = _json(folder / "systems.json"), _json(folder / "environment.json")
     return RunData(folder, plan, scores, systems, timing.get("passes", ()), failures, clipped, configuration, environment=environment)
+
+
+def failures_of(folder: Path) -> list[Mapping[str, Any]]:
+    """What a run lacks, and why."""
+    return list(_json(folder / "failures.json"))
 
 
 def _json(path: Path) -> Any:

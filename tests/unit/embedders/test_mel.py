@@ -47,7 +47,7 @@ def test_bad_batches_are_errors(rng: np.random.Generator) -> None:
     ("spec", "message"),
     [
         ("vgish", "unknown embedder 'vgish'; known: mel, yamnet"),
-        ("yamnet", "needs its weights file; write --embedder yamnet:PATH"),
+        ("yamnet", "needs its weights file; write yamnet:PATH"),
         ("yamnet:", "needs its weights file"),
         ("mel:x", "mel takes no file"),
         ("yamnet:nowhere.safetensors", "does not exist"),

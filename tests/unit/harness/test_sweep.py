@@ -223,6 +223,16 @@ def test_a_clip_too_short_to_score_is_left_out_alone(tmp_path: Path) -> None:
     assert {(record.n, record.n_excluded) for record in result.records} == {(5, 1)}
 
 
+def test_a_clip_given_twice_is_said(tmp_path: Path) -> None:
+    class Twice(Tone):
+        def generate(self, clips: Any, *, steps: int, guidance_scale: float, seed: int) -> Any:
+            first, *rest = super().generate(clips, steps=steps, guidance_scale=guidance_scale, seed=seed)
+            yield from (first, first, *rest)
+
+    result = sweep(tone_config(tmp_path / "run"), {"tone": Twice(checksum="1")})
+    assert {item["message"] for item in result.failures} == {"the system gave test-000000 twice in one call; it must give each clip once"}
+
+
 def test_what_was_damaged_is_made_again(copied: tuple[RunConfig, Sweep]) -> None:
     config, before = copied
     clip = config.out / "reference" / "audio" / "test-000000.flac"

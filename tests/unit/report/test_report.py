@@ -21,7 +21,7 @@ from tta_bench.errors import ConfigError, InputError
 from tta_bench.harness.run_config import resolve_run
 from tta_bench.harness.sweep import sweep
 from tta_bench.models.bundle import read_card, write_card
-from tta_bench.report.figures import pareto_front
+from tta_bench.report.figures import pareto_front, steps_figure
 from tta_bench.report.fresh import is_fresh
 from tta_bench.report.render import render
 from tta_bench.report.results import Estimate, Results, differences_of, results_of, speed_up
@@ -260,6 +260,34 @@ def test_pairs_are_of_one_sampler(tmp_path: Path) -> None:
     differences = differences_of(data, results_of(data))
     assert [item.name for item in differences] == ["bsa", "bsa heun"]
     assert [item.estimate.value for item in differences] == [0.0, 0.0]  # the same weights: any other pair would differ
+
+
+def test_students_at_other_steps_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    _with_students(folder)
+    systems = [{"name": "bsa", "network": "student-bsa-2", "bundle": str(folder), "steps": [4, 2]}]
+    values = {"out": str(tmp_path / "run"), "systems": systems, "clips": {"n": 4}, "seeds": [0], "metrics": ["clap"], "timing_repeats": 0,
+              "anchors": False}  # fmt: skip
+    page = render(sweep(resolve_run(values, "t", "t")).run)
+    for path in (page, page.parent / "report.md"):
+        assert "bsa at 4 steps is the student distilled for 2 steps." in path.read_text()
+        assert "bsa at 2 steps is" not in path.read_text()
+
+
+def test_anchors_far_from_all_curves_are_named_at_the_edge(run: Path) -> None:
+    results = results_of(load_run(run))
+    column = next(column for column in results.columns if column.metric == "fad")
+    axes = steps_figure(results, column).axes[0]
+    words = [text.get_text() for text in axes.texts]
+    low, high = axes.get_ylim()
+    for row in (row for row in results.rows if row.is_anchor and row.key.system != "codec on the reference"):
+        value = row.estimates[column].value
+        assert value is not None
+        if low <= value <= high:
+            assert row.key.system in words
+        else:
+            assert f"{row.key.system}: {value:.3g} {'↑' if value > high else '↓'}" in "\n".join(words)
+    assert any("↓" in word for word in words), "real audio is far below"
 
 
 def test_pareto_front_by_hand() -> None:
