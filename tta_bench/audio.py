@@ -210,8 +210,9 @@ def quantise(samples: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int16], int]:
     return np.clip(scaled, -32768, 32767).astype(np.int16), clipped
 
 
-def write_audio(path: Path, samples: npt.NDArray[Any], sample_rate_hz: int) -> int:
+def write_audio(path: str | Path, samples: npt.NDArray[Any], sample_rate_hz: int) -> int:
     """Write (T,) mono audio as 16-bit FLAC or WAV, by the suffix, atomically; how many samples were clipped to [-1, 1]."""
+    path = Path(path)
     kind = {".flac": "FLAC", ".wav": "WAV"}.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"{path}: audio is written as .flac or .wav; choose one of them")

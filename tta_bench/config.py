@@ -95,7 +95,8 @@ def parse_settings(model: type[S], values: Mapping[str, Any], source: str) -> S:
             hint = f"did you mean {close[0]}? " if close else ""
             raise ConfigError(f"{source}: unknown key {key!r}; {hint}known keys: {', '.join(known)}") from error
         if first["type"] == "missing":
-            raise ConfigError(f"{source}: {key} is not given; set it in the file or as --{key.replace('_', '-')}") from error
+            flag = "" if "." in key else f" or as --{key.replace('_', '-')}"
+            raise ConfigError(f"{source}: {key} is not given; set it in the file{flag}") from error
         if not key:  # of the whole: its message says which keys
             raise ConfigError(f"{source}: {_lower(first['msg'].removeprefix('Value error, '))}") from error
         given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"  # a whole section says nothing
@@ -112,6 +113,8 @@ def _keys_beside(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str
 
 
 def _lower(message: str) -> str:
+    """A message of pydantic's in the words of configuration files."""
+    message = message.replace("valid tuple", 'list, e.g. ["a", "b"] or [1, 2]').replace("Tuple", "list").replace(" after validation", "")
     return message[:1].lower() + message[1:]
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
-from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from tta_bench.config import Settings
 from tta_bench.errors import ConfigError
+from tta_bench.gate_power import Chance, detectable_effect
 from tta_bench.rows import RowScore, ScoreKey
 
 VERDICTS = {
@@ -35,8 +36,11 @@ _MARGINS: dict[str, float | str] = {
     "fad": "10 %", "fad_clip": "10 %", "kad": 0.1, "kad_patches": 0.1, "kid": 0.01, "kl": "10 %", "is": "5 %", "is_1_split": "5 %", "clap": 0.02,
     "clap_audio": 0.02, "fidelity_mel": "10 %", "fidelity_cosine": 0.01, "fidelity_kl": "15 %",
 }  # fmt: skip
-_SAME_MEASUREMENT = ("protocol", "embedder_sha256", "reference_sha256", "captions_sha256", "n", "n_reference", "metric_version", "direction")
-_WORDS = {"embedder_sha256": "embedder", "reference_sha256": "reference", "captions_sha256": "captions", "metric_version": "metric version"}
+_SAME_MEASUREMENT = ("protocol", "n", "n_reference", "embedder_sha256", "reference_sha256", "captions_sha256", "metric_version", "direction")
+_WORDS = {
+    "n": "number of clips", "n_reference": "number of clips in the reference", "embedder_sha256": "embedder", "reference_sha256": "reference",
+    "captions_sha256": "captions", "metric_version": "metric version",
+}  # fmt: skip
 
 
 class GateConfig(Settings):
@@ -105,7 +109,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Paired:
-    """worse: difference in the direction that is worse. error: its standard error; usual_error: the largest that is known, seeds' included."""
+    """worse: difference in the direction that is worse. error: its standard error; usual_error: the largest that is known, seeds' included.
+    noise_dof: see `Chance`.
+    """
 
     key: ScoreKey
     baseline: float
@@ -114,6 +120,7 @@ class _Paired:
     error: float
     usual_error: float
     dof: int
+    noise_dof: float
     direction: str
 
 
@@ -168,8 +175,9 @@ def _compared(key: ScoreKey, before: RowScore | None, after: RowScore | None) ->
         return Verdict(key, "NOT_FINITE", reason, direction, before.value, after.value)
     dof = max(1, min(before.dof or 1, after.dof or 1))
     error = float(change.std(ddof=1)) / math.sqrt(len(change)) if len(change) > 1 else math.inf
+    noise = min([float(dof), *(found for found in (before.seed_dof, after.seed_dof) if found is not None)])
     usual = max(error, before.seed_error or 0.0, after.seed_error or 0.0)
-    return _Paired(key, before.value, after.value, sign * (after.value - before.value), error, usual, dof, direction)
+    return _Paired(key, before.value, after.value, sign * (after.value - before.value), error, usual, dof, noise, direction)
 
 
 def _not_the_same(before: RowScore, after: RowScore) -> str:
@@ -205,24 +213,15 @@ def _decide(pairs: Sequence[_Paired], config: GateConfig) -> list[Verdict]:
         reach = float(stdtrit(item.dof, 1.0 - config.alpha / len(pairs))) * item.error if item.error else 0.0
         verdict = _verdict(item.worse, reach, margin, bool(is_worse), bool(is_better))
         ends = (item.value - item.baseline - reach, item.value - item.baseline + reach)
-        detectable = detectable_effect(item.usual_error, item.dof, margin, len(pairs), config)
+        size, relative = config.margin_of(item.key.metric)
+        chance = Chance(item.usual_error, item.dof, item.noise_dof, size if relative else 0.0)
+        detectable = detectable_effect(chance, margin, len(pairs), config.alpha, config.power)
         decided.append(
             Verdict(
                 item.key, verdict, VERDICTS[verdict], item.direction, item.baseline, item.value, item.value - item.baseline, *ends, margin, detectable
             )
         )  # fmt: skip
     return decided
-
-
-def detectable_effect(error: float, dof: int, margin: float, tests: int, config: GateConfig) -> float | None:
-    """The change for the worse that is blocked with probability `config.power` at the strictest of `tests` tests; None without an error.
-
-    The difference must exceed the margin, and its t statistic, which follows a noncentral t distribution, the critical value.
-    """
-    if not 0.0 < error < math.inf:
-        return None
-    critical = float(stdtrit(dof, 1.0 - config.alpha / tests))
-    return error * max(margin / error + float(ndtri(config.power)), float(nctdtrinc(dof, 1.0 - config.power, critical)))
 
 
 def _ratio(item: _Paired) -> float:

@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.special import nctdtr, ndtr, stdtrit
-
-from tta_bench.gate import GateConfig
 
 Array = npt.NDArray[np.float64]
 
 
-def power(effect: Array, error: float, margin: float, tests: int, dof: int, config: GateConfig) -> Array:
-    """Probability, by effect for the worse, that a row is WORSE at the strictest of `tests` tests.
-
-    error: of the difference of two runs (`RowScore.seed_error`). The t statistic follows a noncentral t distribution; the difference must exceed
-    the margin too, and both happen at once about as often as the rarer of them.
+@dataclass(frozen=True)
+class Chance:
+    """How much two runs of one system differ. error: standard error of their difference. dof: of the test. noise_dof: of the noise in the estimate
+    of that error, which is less where few clips bear most of it. share: of a margin that is a share of the baseline's value, which has noise too.
     """
-    if error == 0.0:
-        return (np.asarray(effect) > margin).astype(np.float64)
-    critical = float(stdtrit(dof, 1.0 - config.alpha / tests))
-    clear = 1.0 - np.asarray(nctdtr(dof, np.asarray(effect) / error, critical))
-    return np.asarray(np.minimum(clear, ndtr((np.asarray(effect) - margin) / error)), dtype=np.float64)
+
+    error: float
+    dof: float
+    noise_dof: float
+    share: float = 0.0
+
+
+def power(effect: npt.ArrayLike, chance: Chance, margin: float, tests: int, alpha: float) -> Array:
+    """Probability, by effect for the worse, that a row is WORSE at the strictest of `tests` tests at family-wise error `alpha`; a lower bound.
+
+    The t statistic must exceed its critical value, and follows a noncentral t distribution (Satterthwaite 1946: noise_dof in place of n - 1), and
+    the difference must exceed the margin: both happen at least as often as their probabilities add up to beyond 1.
+    """
+    size = np.asarray(effect, dtype=np.float64)
+    if chance.error == 0.0:
+        return (size > margin).astype(np.float64)
+    critical = float(stdtrit(chance.dof, 1.0 - alpha / tests))
+    clear = 1.0 - np.asarray(nctdtr(chance.noise_dof, size / chance.error, critical))
+    spread = chance.error * math.sqrt((1.0 + (1.0 + chance.share) ** 2) / 2.0)
+    over = ndtr((size - margin) / spread)
+    return np.asarray(np.clip(np.nan_to_num(clear) + over - 1.0, 0.0, 1.0), dtype=np.float64)
+
+
+def detectable_effect(chance: Chance, margin: float, tests: int, alpha: float, wanted: float) -> float | None:
+    """The smallest change for the worse that is blocked with probability `wanted`, see `power`; None without an error, or where none is."""
+    if not 0.0 < chance.error < math.inf:
+        return None
+
+    def lacking(effect: float) -> float:
+        return float(power(effect, chance, margin, tests, alpha)) - wanted
+
+    high = margin + 10.0 * chance.error
+    for _ in range(20):
+        if lacking(high) > 0.0:
+            return float(brentq(lacking, 0.0, high))
+        high *= 2.0
+    return None

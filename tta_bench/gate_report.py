@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
@@ -47,7 +48,15 @@ def detectable_by_metric(verdicts: Sequence[Verdict]) -> str:
     for item in verdicts:
         if item.detectable is not None:
             found[item.key.metric] = max(found.get(item.key.metric, 0.0), item.detectable)
+    if not found and all(item.difference is None for item in verdicts):
+        return "unknown, as nothing could be compared"
     return ", ".join(f"{metric} {number(value)}" for metric, value in found.items()) or "unknown, as one seed does not tell how runs differ by chance"
+
+
+def reasons(verdicts: Sequence[Verdict]) -> list[tuple[int, str, str]]:
+    """How many rows cannot be compared, by verdict and reason, the most frequent first."""
+    counted = Counter((item.verdict, item.reason) for item in verdicts if item.verdict in ("INCOMPARABLE", "NOT_FINITE", "MISSING"))
+    return [(count, verdict, reason) for (verdict, reason), count in counted.most_common()]
 
 
 def interval(item: Verdict) -> str:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +20,7 @@ import numpy.typing as npt
 from tta_bench.errors import InputError
 from tta_bench.files import atomic_write, digest, write_text
 from tta_bench.records import Record, read_records
+from tta_bench.row_values import load_arrays, read_packed
 
 Array = npt.NDArray[np.float64]
 
@@ -109,6 +108,19 @@ class RowScore:
         return error if math.isfinite(error) else None
 
     @property
+    def seed_dof(self) -> float | None:
+        """Degrees of freedom of that noise (Satterthwaite): as many clips of equal noise would make it. None for one seed, or without noise.
+
+        (sum v)^2 / sum v^2 over the clips' variances v between seeds, as they are: of few seeds they spread more than the true ones, so that it errs
+        on the safe side.
+        """
+        if self.seed_error is None or self.contributions is None:
+            return None
+        variances = self.contributions.var(axis=0, ddof=1)
+        squares = float(np.square(variances).sum())
+        return None if squares == 0.0 else min(max(1.0, float(variances.sum()) ** 2 / squares), len(variances) - 1.0)
+
+    @property
     def n_excluded(self) -> int:
         """Clips that some seed could not generate."""
         return max(record.n_excluded for record in self.records)
@@ -163,13 +175,21 @@ def current_cells(records: Iterable[Record]) -> dict[tuple[RowKey, int | None], 
     return {(row_of(record), record.seed): record.cell for record in records}
 
 
-def gather(records: Iterable[Record], values: Mapping[str, npt.NDArray[Any]], cells: Sequence[PlannedCell] | None = None) -> dict[ScoreKey, RowScore]:
-    """Scores by row, in the order of the records. values: arrays by `CELL/NAME`, as `read_values` gives them. cells: only these.
+Pairs = Collection[tuple[str, str | None]]
+
+
+def gather(
+    records: Iterable[Record], values: Mapping[str, npt.NDArray[Any]], cells: Sequence[PlannedCell] | None = None, pairs: Pairs | None = None
+) -> dict[ScoreKey, RowScore]:
+    """Scores by row, in the order of the records. values: arrays by `CELL/NAME`, as `read_values` gives them. cells, pairs of metric and embedder:
+    only these.
 
     All scores of a row and seed are of one cell, the one that was scored last: other audio never stands beside it.
     """
     wanted = None if cells is None else {cell.cell for cell in cells}
-    kept = [record for record in records if wanted is None or record.cell in wanted]
+    kept = [
+        record for record in records if (wanted is None or record.cell in wanted) and (pairs is None or (record.metric, record.embedder) in pairs)
+    ]
     current = current_cells(kept)
     planned = Counter(cell.row for cell in cells or ())
     grouped: dict[ScoreKey, dict[int | None, Record]] = {}
@@ -222,42 +242,33 @@ def packed(scores: Iterable[RowScore]) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def read_packed(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """What `packed` made, by score again. Raises InputError for a file that is not there or is damaged."""
-    if not path.exists():
-        raise InputError(f"{path}: is missing; it belongs beside the records, restore it")
-    arrays = load_arrays(path)
-    found: dict[str, npt.NDArray[Any]] = {}
-    try:
-        for i in range(sum(name.endswith("/names") for name in arrays)):
-            for name, row in zip(arrays[f"{i}/names"], arrays[f"{i}/values"], strict=True):
-                found |= {f"{name}/clip_ids": arrays[f"{i}/clip_ids"], f"{name}/values": row}
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path}: is not a file of per-clip values ({error}); restore it") from error
-    return found
-
-
 def load_scores(run: Path) -> dict[ScoreKey, RowScore]:
     """Scores of a run's folder: those of its plan's cells where it has a plan, else all. Raises InputError for what is no run, or damaged."""
     records = read_records(run / "records.jsonl")
     if not records:
         raise InputError(f"{run}: holds no records; name the folder of a run")
-    cells = planned_cells(run / "plan.json") if (run / "plan.json").exists() else None
+    cells, pairs = read_plan(run / "plan.json") if (run / "plan.json").exists() else (None, None)
     ids = [cell.cell for cell in cells] if cells is not None else dict.fromkeys(record.cell for record in records)
-    return gather(records, read_values(run, ids), cells)
+    return gather(records, read_values(run, ids), cells, pairs)
 
 
 def absent_rows(run: Path, scores: Mapping[ScoreKey, RowScore]) -> list[RowKey]:
     """Rows that the run was to have, where it has a plan, of which there is no score."""
-    planned = planned_cells(run / "plan.json") if (run / "plan.json").exists() else []
+    planned = read_plan(run / "plan.json")[0] if (run / "plan.json").exists() else []
     there = {key.row for key in scores}
     return [row for row in dict.fromkeys(cell.row for cell in planned) if row not in there]
 
 
-def planned_cells(path: Path) -> list[PlannedCell]:
-    """The cells that a run was to do. Raises InputError where plan.json cannot be read."""
+def planned_pairs(plan: Mapping[str, Any]) -> Pairs | None:
+    """Metrics and embedders that a run was to score by; None in a plan that does not say."""
+    return {(metric, embedder) for metric, embedder in plan["scores"]} if "scores" in plan else None
+
+
+def read_plan(path: Path) -> tuple[list[PlannedCell], Pairs | None]:
+    """The cells that a run was to do, and the pairs of metric and embedder. Raises InputError where plan.json cannot be read."""
     try:
-        return [PlannedCell.of(cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        return [PlannedCell.of(cell) for cell in plan["cells"]], planned_pairs(plan)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error}); run the sweep again, which writes it anew") from error
 
@@ -287,14 +298,3 @@ def load_saved(lines: Path) -> dict[ScoreKey, RowScore]:
     if written_for != digest([lines.read_text(encoding="utf-8")]):
         raise InputError(f"{arrays}: belongs to other records than {lines.name} beside it; restore both, or write them again with tta-bench baseline")
     return gather(records, values)
-
-
-def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of an .npz file, none where it does not exist. Raises InputError where it cannot be read."""
-    if not path.exists():
-        return {}
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); restore it, or delete it and run again") from error

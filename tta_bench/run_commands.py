@@ -35,30 +35,28 @@ def run(
         typer.echo(settings.to_toml())
         return
     from tta_bench.harness.processes import usable_cores
-    from tta_bench.harness.stamp import write_stamp
     from tta_bench.harness.sweep import sweep
     from tta_bench.terminal import progress_bars
 
     with progress_bars() as progress:
-        result = sweep(settings, progress=progress, processes=usable_cores(settings.threads))
-    if result.complete:
-        write_stamp(result.run, request, result.inputs)
+        result = sweep(settings, progress=progress, processes=usable_cores(settings.threads), request=request)
     _show(result.run, result.failures, result.new, open_)
     if not result.complete:
         raise typer.Exit(4)
 
 
 def _show(run: Path, failures: Sequence[Mapping[str, Any]], new: int, open_: bool) -> None:
-    """Bring the report up to date, print the table."""
+    """Print the table, bring the report up to date."""
     from tta_bench.report.fresh import is_fresh
     from tta_bench.terminal import print_sweep
 
+    print_sweep(run, failures, new)
     page = run / "report" / "index.html"
     if not is_fresh(run):
         from tta_bench.report.render import render
 
         page = render(run)
-    print_sweep(run, page, failures, new)
+    typer.echo(f"report: {page}")
     if open_:
         typer.launch(str(page.absolute()))
 

@@ -121,8 +121,8 @@ def _table(records: list[Record], width: int) -> Table:
     return table
 
 
-def print_sweep(folder: Path, page: Path, failures: Sequence[Mapping[str, Any]], new: int) -> None:
-    """The table, what is missing, how many records are new, and where the report is."""
+def print_sweep(folder: Path, failures: Sequence[Mapping[str, Any]], new: int) -> None:
+    """The table, what is missing, and how many records are new."""
     from tta_bench.report.results import results_of
     from tta_bench.report.run_data import load_run
 
@@ -148,7 +148,6 @@ def print_sweep(folder: Path, page: Path, failures: Sequence[Mapping[str, Any]],
         out.print(f"missing: {len(failures) - len(shown)} more, listed in the report", markup=False)
     reused = sum(len(score.records) for score in run.scores.values()) - new
     out.print(f"records: {folder / 'records.jsonl'} ({new} new, {reused} there already)", markup=False, soft_wrap=True)
-    out.print(f"report: {page}", markup=False, soft_wrap=True)
 
 
 def _sweep_table(results: Results, width: int) -> tuple[Table, list[Column]]:
@@ -189,22 +188,25 @@ def _widest(cells: Sequence[str]) -> int:
 
 
 def print_verdicts(verdicts: Sequence[Verdict], everything: bool) -> None:
-    """Rows that are not SAME (or all), those that block first, and the sum."""
+    """Rows that are not SAME (or all), those that block first, and the sum. What many rows share is said once."""
     from tta_bench.gate import blocked
-    from tta_bench.gate_report import by_severity, counts, detectable, detectable_by_metric, interval, metric_name, number, row_name
+    from tta_bench.gate_report import by_severity, counts, detectable, detectable_by_metric, interval, metric_name, number, reasons, row_name
 
     out = console()
     table = Table("verdict", "row", "metric", "baseline", "run", "difference", "margin", "detectable", box=None, pad_edge=False)
     for column in table.columns[3:]:
         column.justify = "right"
+    shared = {} if everything else {(verdict, reason): count for count, verdict, reason in reasons(verdicts) if count > _MOST_FAILURES}
     for item in by_severity(verdicts):
-        if everything or item.verdict != "SAME":
+        if everything or (item.verdict != "SAME" and (item.verdict, item.reason) not in shared):
             colour = "bold red" if item.blocks else "yellow" if item.verdict == "UNRESOLVED" else "green" if item.verdict == "BETTER" else ""
             what = interval(item) or item.reason
             cells = (row_name(item), metric_name(item), number(item.baseline), number(item.value), what, number(item.margin), detectable(item))
             table.add_row(Text(item.verdict, style=colour), *map(Text, cells))
     if table.row_count:
         out.print(table)
+    for (verdict, reason), count in shared.items():
+        out.print(f"{verdict}, {count} rows: {reason} (--all lists them)", markup=False, soft_wrap=True)
     out.print(f"{'BLOCKED' if blocked(verdicts) else 'passed'}: {counts(verdicts)}", markup=False)
     out.print(f"a change for the worse that any row would show: {detectable_by_metric(verdicts)}", markup=False, soft_wrap=True)
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.special import stdtrit
 
 from tests.conftest import ROOT
-from tta_bench.gate import blocked, judge
+from tta_bench.gate import GateConfig, blocked, judge
 from tta_bench.rows import RowScore, ScoreKey, load_scores
 
 REPORT = ROOT / "reports" / "bundle"
@@ -75,3 +76,28 @@ def test_a_worse_system_is_blocked(scores: Scores, change: dict[str, float]) -> 
     share, rows = _share_blocked(scores, change, RUNS, seed=2)
     print(f"\n{change}: {share:.2%} of {RUNS} runs blocked, {rows:.1f} rows each")
     assert share >= 0.95
+
+
+def test_every_row_is_blocked_as_often_as_its_detectable_effect_says(scores: Scores) -> None:
+    """Each row gets worse by what `check` prints for it, the same for all clips; at the strictest test, which no other row's change makes milder."""
+    config, runs = GateConfig(), 400
+    rng = np.random.default_rng(3)
+    printed = {item.key: item for item in judge(scores, scores, config)}
+    draws, n = next(iter(scores.values())).contributions.shape  # type: ignore[union-attr]
+    hits = dict.fromkeys(scores, 0)
+    for _ in range(runs):
+        before, after = (_drawn(scores, rng.integers(0, draws, (draws, n)), np.ones(n), {}) for _ in range(2))
+        for key, score in scores.items():
+            detectable, left, right = printed[key].detectable, before[key].per_clip, after[key].per_clip
+            assert detectable is not None
+            assert left is not None
+            assert right is not None
+            worse = (right - left) * (1.0 if printed[key].direction == "lower" else -1.0) + detectable
+            error, dof = worse.std(ddof=1) / np.sqrt(n), score.dof or 1
+            clear = worse.mean() / error > stdtrit(dof, 1.0 - config.alpha / len(scores))
+            hits[key] += bool(clear and worse.mean() > config.margin(key.metric, float(left.mean())))
+    for metric in dict.fromkeys(key.metric for key in scores):
+        shares = [hits[key] / runs for key in scores if key.metric == metric]
+        print(f"\n{metric}: {np.mean(shares):.3f} of {runs} runs blocked, the worst row {min(shares):.3f}", end="")
+        assert np.mean(shares) >= 0.92
+        assert min(shares) >= 0.87

@@ -86,6 +86,32 @@ def test_the_second_time_nothing_is_loaded_that_would_do_work(folder: Path, tmp_
     assert tta(folder, "run", "--config", "ci.toml", **blocked).returncode == 0
 
 
+def test_whatever_of_the_report_is_gone_comes_back(folder: Path) -> None:
+    assert tta(folder, "run", "--config", "ci.toml").returncode == 0
+    report = folder / "run" / "report"
+    before = {path.relative_to(report): path.stat().st_size for path in report.rglob("*") if path.is_file()}
+    (report / "index.html").unlink()
+    assert tta(folder, "run", "--config", "ci.toml").returncode == 0
+    assert (report / "index.html").stat().st_size == before[Path("index.html")]
+    next(report.glob("figures/*.svg")).write_text("x")
+    assert tta(folder, "run", "--config", "ci.toml").returncode == 0
+    assert {path.relative_to(report): path.stat().st_size for path in report.rglob("*") if path.is_file()} == before
+
+
+def test_a_metric_that_is_dropped_is_gone(folder: Path) -> None:
+    """A score that failed does not haunt a run that no longer asks for it."""
+    configure(folder, n=4)
+    whole = (folder / "ci.toml").read_text()
+    (folder / "ci.toml").write_text(whole.replace('["fad", "clap",', '["fad", "is", "clap",'))
+    assert tta(folder, "run", "--config", "ci.toml").returncode == 4
+    (folder / "ci.toml").write_text(whole)
+    result = tta(folder, "run", "--config", "ci.toml")
+    assert (result.returncode, "IS" in result.stdout) == (0, False)
+    assert "(0 new, 26 there already)" in result.stdout
+    assert "Incomplete" not in (folder / "run" / "report" / "index.html").read_text()
+    assert tta(folder, "baseline", "run", "--out", "base.jsonl").returncode == 0
+
+
 def _same(run: Path) -> list[dict[str, Any]]:
     """Records without what differs between any two runs, in an order of their own."""
     lines = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from tests.unit.records import record, row_score, scores
 from tta_bench.errors import ConfigError
-from tta_bench.gate import VERDICTS, GateConfig, Verdict, blocked, detectable_effect, holm, judge
-from tta_bench.gate_power import power
+from tta_bench.gate import VERDICTS, GateConfig, Verdict, blocked, holm, judge
+from tta_bench.gate_power import Chance, detectable_effect, power
 from tta_bench.gate_report import by_severity, counts, junit, markdown, sentence
 from tta_bench.rows import RowScore
 
@@ -219,8 +219,28 @@ def test_the_detectable_effect_is_blocked_as_often_as_the_power_says(rng: np.ran
 @pytest.mark.parametrize(("dof", "needed"), [(19, 7.28), (54, 6.16), (255, 5.78)])
 def test_the_detectable_effect_knows_that_the_error_is_estimated(dof: int, needed: float) -> None:
     """Noncentral t at 384 tests, power 95 %, in standard errors; without a margin."""
-    assert detectable_effect(1.0, dof, 0.0, 384, GateConfig()) == pytest.approx(needed, abs=0.01)
-    assert detectable_effect(0.0, dof, 0.1, 384, GateConfig()) is None
+    assert detectable_effect(Chance(1.0, dof, dof), 0.0, 384, 0.01, 0.95) == pytest.approx(needed, abs=0.01)
+    assert detectable_effect(Chance(0.0, dof, dof), 0.1, 384, 0.01, 0.95) is None
+
+
+def test_noise_in_few_clips_takes_a_larger_change(rng: np.random.Generator) -> None:
+    """Eight of 256 clips bear nearly all noise: the degrees of freedom are near eight, and as many runs as promised are blocked."""
+    size = np.where(np.arange(N) < 8, 1.0, 0.02)
+    centre = _clap(rng)
+    many = row_score(centre + size * rng.standard_normal((40, N)))
+    assert many.seed_dof == pytest.approx(8.0, rel=0.4)
+    three = row_score(centre + size * rng.standard_normal((3, N)))
+    config = GateConfig(margins={"clap": 0.0})
+    detectable = _only(judge(scores(three), scores(three), config)).detectable
+    assert detectable is not None
+    chance = Chance(float(np.sqrt(2 / 3 * np.square(size).sum()) / N), N - 1, 8.0)
+    wanted = detectable_effect(chance, 0.0, 1, config.alpha, config.power)
+    assert wanted is not None
+    hits = 0
+    for _ in range(400):
+        before, after = (centre + (size * rng.standard_normal((3, N))).mean(axis=0) for _ in range(2))
+        hits += _only(judge(scores(row_score(before)), scores(row_score(after - wanted)), config)).verdict == "WORSE"
+    assert hits / 400 >= 0.93
 
 
 def test_the_detectable_effect_is_that_of_fresh_seeds_where_seeds_tell(rng: np.random.Generator) -> None:
@@ -230,14 +250,18 @@ def test_the_detectable_effect_is_that_of_fresh_seeds_where_seeds_tell(rng: np.r
     error = row_score(values).seed_error
     assert error is not None
     assert error == pytest.approx(0.05 * np.sqrt(2 / 3 / N), rel=0.15)
-    assert verdict.detectable == detectable_effect(error, N - 1, 0.02, 1, GateConfig())
+    dof = row_score(values).seed_dof
+    assert dof is not None
+    assert N / 4 < dof <= N - 1
+    assert verdict.detectable == detectable_effect(Chance(error, N - 1, dof), 0.02, 1, 0.01, 0.95)
 
 
 def test_power_is_that_of_the_detectable_effect(rng: np.random.Generator) -> None:
-    config = GateConfig(power=0.9)
     for margin in (0.0, 2.0):
-        effect = detectable_effect(0.3, 40, margin, 20, config)
-        assert power(np.array([effect]), 0.3, margin, 20, 40, config) == pytest.approx(0.9, abs=1e-6)
+        chance = Chance(0.3, 40, 12.5, share=0.1)
+        effect = detectable_effect(chance, margin, 20, 0.01, 0.9)
+        assert effect is not None
+        assert power(effect, chance, margin, 20, 0.01) == pytest.approx(0.9, abs=1e-6)
 
 
 def _one_of_each() -> list[Verdict]:

@@ -11,7 +11,7 @@ import tta_bench
 
 PACKAGE = Path(tta_bench.__file__).parent
 LAYERS = {
-    **dict.fromkeys(("errors", "files", "rng", "records", "config", "audio", "mpeg", "spectrum", "weights", "rows"), 0),
+    **dict.fromkeys(("errors", "files", "rng", "records", "config", "audio", "mpeg", "spectrum", "weights", "rows", "row_values"), 0),
     **dict.fromkeys(("data", "diffusion", "models", "metrics"), 1),
     "embedders": 1.5,  # the bundled one is a network of models
     "systems": 2,
@@ -19,10 +19,10 @@ LAYERS = {
     **dict.fromkeys(("api", "terminal", "run_commands", "pytest_plugin", "cli", "__main__"), 4),
 }
 BESIDE = {
-    "gate": {"errors", "files", "records", "rows", "config"},
+    "gate": {"errors", "files", "records", "rows", "config", "gate_power"},
     "gate_report": {"gate"},
-    "gate_power": {"gate", "rows"},
-    "report": {"errors", "files", "records", "rows", "config", "audio", "spectrum", "metrics", "gate", "gate_power"},
+    "gate_power": set(),
+    "report": {"errors", "files", "records", "rows", "row_values", "config", "audio", "spectrum", "metrics", "gate", "gate_power"},
 }
 NO_TORCH = {
     "metrics",
@@ -31,6 +31,7 @@ NO_TORCH = {
     "gate_power",
     "report",
     "rows",
+    "row_values",
     "data",
     "records",
     "config",

@@ -28,6 +28,12 @@ def load_embedder(spec: str, device: str = "cpu") -> Embedder:
     return build(_expanded(path) if path else None, device)
 
 
+def weights_file(spec: str) -> Path | None:
+    """The file or folder that a spec names; None where it names none."""
+    path = spec.partition(":")[2]
+    return _expanded(path) if path else None
+
+
 def _expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()

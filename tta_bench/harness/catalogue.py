@@ -10,7 +10,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from tta_bench.errors import ConfigError
+from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.files import digest
 from tta_bench.harness.generate import Setting
 from tta_bench.harness.material import Material, clips_digest
@@ -148,9 +148,9 @@ def _of_bundle(system: SystemConfig, sampler: str, steps: int, config: RunConfig
             break
         if not scales[0] <= scale <= scales[1]:
             raise ConfigError(f"guidance_scales: {name} was distilled for {scales[0]:g} to {scales[1]:g}, not {scale:g}; choose one of them")
-    checksum = digest([card["sha256"], *(read_card(folder, part)["sha256"] for part in ("codec", "text"))])
+    checksum = _checksum(name, folder)
 
-    load = partial(_load, name, folder, config.device, sampler, config.batch_size)
+    load = partial(_load, name, folder, config.device, sampler, config.batch_size, checksum)
 
     def evaluations(scale: float) -> int:
         return steps * (2 if scales is None and scale != 1.0 else 1)
@@ -159,13 +159,22 @@ def _of_bundle(system: SystemConfig, sampler: str, steps: int, config: RunConfig
     return source, evaluations
 
 
-def _load(name: str, folder: Path, device: str, sampler: str, batch_size: int) -> System:
-    return dataclasses.replace(_loaded(name, folder, device), sampler=sampler, batch_size=batch_size)
+def _checksum(name: str, folder: Path) -> str:
+    return digest([read_card(folder, part)["sha256"] for part in (name, "codec", "text")])
+
+
+def _load(name: str, folder: Path, device: str, sampler: str, batch_size: int, checksum: str) -> System:
+    """Raises WeightsError where the files are not those that were planned with."""
+    system = _loaded(name, folder, device, checksum)
+    return dataclasses.replace(system, sampler=sampler, batch_size=batch_size)
 
 
 @cache
-def _loaded(name: str, folder: Path, device: str) -> LatentSystem:
-    return load_latent(name, folder, device=device)
+def _loaded(name: str, folder: Path, device: str, checksum: str) -> LatentSystem:
+    system = load_latent(name, folder, device=device)
+    if _checksum(name, folder) != checksum:
+        raise WeightsError(f"{folder / name}.json: was replaced while the run was at work; run again")
+    return system
 
 
 def _of_object(system: System, name: str, steps: int) -> tuple[Source, Callable[[float], int]]:

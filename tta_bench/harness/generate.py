@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
@@ -82,7 +82,10 @@ def timed_batch(system: System, clips: Sequence[Clip], setting: Setting, device:
     pairs = list(itertools.islice(system.generate(clips, **arguments), len(clips) + 1))
     wait()
     end = perf_counter()
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise ConfigError("the system's generate must give pairs (clip_id, audio)")
     made = dict(pairs)
+    _no_extra(clips, made)
     if len(made) < len(pairs):
         twice = next(clip_id for clip_id, count in Counter(clip_id for clip_id, _ in pairs).items() if count > 1)
         raise ConfigError(f"the system gave {twice} twice in one call; it must give each clip once")
@@ -90,18 +93,20 @@ def timed_batch(system: System, clips: Sequence[Clip], setting: Setting, device:
 
 
 def _checked(clips: Sequence[Clip], made: dict[str, Any], sampling_s: float, decoding_s: float | None, shortest: int) -> Batch:
-    wanted = [clip.clip_id for clip in clips]
-    extra = sorted(set(made) - set(wanted))
-    if extra:
-        raise ConfigError(f"the system gave a clip that was not asked for, {extra[0]}")
     audio, failed = {}, {}
-    for clip_id in wanted:
+    for clip_id in (clip.clip_id for clip in clips):
         problem = _problem(made.get(clip_id), shortest)
         if problem:
             failed[clip_id] = problem
         else:
             audio[clip_id] = np.asarray(made[clip_id], dtype=np.float32)
     return Batch(audio, sampling_s, decoding_s, failed)
+
+
+def _no_extra(clips: Sequence[Clip], made: Iterable[str]) -> None:
+    extra = sorted(set(made) - {clip.clip_id for clip in clips}, key=str)
+    if extra:
+        raise ConfigError(f"the system gave a clip that was not asked for, {extra[0]}")
 
 
 def _problem(samples: Any, shortest: int) -> str | None:

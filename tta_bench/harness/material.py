@@ -62,6 +62,7 @@ def prepare_material(config: Clips, folder: Path, progress: Progress) -> Materia
 def _of_synth(config: Clips, folder: Path, progress: Progress) -> Material:
     if config.real or config.folder:
         raise ConfigError("clips.real and clips.folder go with clips.manifest, which is not given; add it or remove them")
+    assert config.n is not None  # as `Clips` fills it in without a manifest
     key = digest([synth_code(), config.split, config.seed, config.n])
     audio, marker = folder / "audio", folder / "synthcaps.json"
     if not _holds(marker, key, audio):
@@ -115,7 +116,7 @@ def _of_manifest(config: Clips) -> Material:
 
 
 def _first(clips: list[CaptionedClip], config: Clips, path: Path) -> list[CaptionedClip]:
-    if len(clips) < config.n:
+    if config.n is not None and len(clips) < config.n:
         raise ConfigError(f"clips.n = {config.n}: {path} lists {len(clips)} clips; ask for at most as many")
     for clip in clips[: config.n]:
         longest = max(clip.clip_id.split("/"), key=lambda part: len(os.fsencode(part)))

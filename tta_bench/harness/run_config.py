@@ -9,13 +9,16 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tta_bench.config import PathText, Settings, known, parse_settings
+from tta_bench.data.manifest import read_manifest
 from tta_bench.diffusion.samplers import SAMPLERS
 from tta_bench.diffusion.weighting import WEIGHTINGS
+from tta_bench.embedders.load import weights_file
 from tta_bench.harness.stamp import default_folder
 from tta_bench.metrics.suite import METRICS
 from tta_bench.models.bundle import assets, read_card
 
 QUICK_CLIPS = 64
+_SYNTH_CLIPS = 256
 ANCHORS = ("real audio", "reconstruction", "codec on the reference")
 _MOST_STEPS = 10_000
 _STEPS = (200, 100, 50, 25, 5)
@@ -24,18 +27,23 @@ _METRICS = ("fad", "kad", "kl", "is", "clap", "fidelity_mel", "fidelity_cosine",
 
 
 class Clips(Settings):
-    """What is generated: `n` captions. Without a manifest, the first n clips of SynthCaps' `split`, drawn by `seed`.
+    """What is generated: `n` captions. Without a manifest, the first n clips (256 by default) of SynthCaps' `split`, drawn by `seed`.
 
-    manifest: CSV as `tta_bench.data.manifest.read_manifest` reads it, `folder` its audio, which is the reference; n clips in the order of
-    their ids. real: another such CSV, of other recordings of the same kind, for the row "real audio".
+    manifest: CSV as `tta_bench.data.manifest.read_manifest` reads it, `folder` its audio, which is the reference; all of it,
+    or n clips in the order of their ids. real: another such CSV, of other recordings of the same kind, for the row "real audio".
     """
 
-    n: int = Field(default=256, ge=2, le=1_000_000)
+    n: int | None = Field(default=None, ge=2, le=1_000_000)
     split: Literal["train", "val", "test"] = "test"
     seed: int = 0
     manifest: PathText | None = None
     folder: PathText | None = None
     real: PathText | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_synthcaps(cls, values: Any) -> Any:
+        return {"n": _SYNTH_CLIPS, **values} if isinstance(values, dict) and not values.get("manifest") else values
 
 
 class SystemConfig(Settings):
@@ -155,15 +163,18 @@ def resolve_run(values: Mapping[str, Any], source: str, name: str, quick: bool =
 
 def quickened(config: RunConfig) -> RunConfig:
     """At most 64 clips, one seed, times from the generation's own batches."""
-    clips = config.clips.model_copy(update={"n": min(config.clips.n, QUICK_CLIPS)})
+    asked = config.clips
+    there = asked.n or (len(read_manifest(asked.manifest, asked.folder)) if asked.manifest else QUICK_CLIPS)
+    clips = asked.model_copy(update={"n": min(there, QUICK_CLIPS)})
     return config.model_copy(update={"clips": clips, "seeds": config.seeds[:1], "timing_repeats": 0})
 
 
 def input_files(config: RunConfig) -> list[Path]:
     """Files and folders that a configuration names: bundles, weights of embedders, lists of clips."""
     named = {system.bundle or assets() for system in config.systems if system.network}
-    bundles = [path for folder in sorted(named) for path in ([folder] if folder == assets() else sorted(folder.glob("*.[js]*")))]
-    weights = [Path(path) for _, _, path in (spec.partition(":") for spec in config.embedders) if path]
+    named |= {assets()} if "bundled" in config.embedders else set()
+    bundles = [path for folder in sorted(named) for path in sorted(folder.glob("*")) if path.suffix in (".json", ".safetensors")]
+    weights = [path for spec in config.embedders if (path := weights_file(spec))]
     lists = [path for path in (config.clips.manifest, config.clips.real) if path]
     return [*bundles, *weights, *lists]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ _FROM_CARDS = (
 )
 
 
-def write_plan(out: Path, config: RunConfig, material: Material, cells: Sequence[Cell]) -> None:
-    """Write both files; they hold for the configuration of the last call."""
+def write_plan(out: Path, config: RunConfig, material: Material, cells: Sequence[Cell], scores: Iterable[tuple[str, str]]) -> None:
+    """Write both files; they hold for the configuration of the last call. scores: metric and embedder of each that it asks for."""
     sources = [cell.source for cell in cells if cell.source.family != "reference"]
     target = target_source(sources, config)
     plan = {
@@ -49,6 +49,7 @@ def write_plan(out: Path, config: RunConfig, material: Material, cells: Sequence
         "batch_size": config.batch_size,
         "listening": [clip.clip_id for clip in material.clips[: config.listening]],
         "captions": {clip.clip_id: clip.caption for clip in material.clips},
+        "scores": [list(pair) for pair in scores],
         "cells": [_cell(cell) for cell in cells],
     }
     write_text(out / "plan.json", json.dumps(plan, indent=1, ensure_ascii=False) + "\n")

@@ -23,7 +23,8 @@ from tta_bench.metrics.clips import ClipRows
 from tta_bench.metrics.score import Score
 from tta_bench.metrics.suite import MetricSpec
 from tta_bench.records import SCHEMA, Record, append_records, now
-from tta_bench.rows import Ledger, load_arrays
+from tta_bench.row_values import load_arrays
+from tta_bench.rows import Ledger
 
 Pairs = Sequence[tuple[MetricSpec, Embedder]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.run_config import RunConfig, input_files
 from tta_bench.harness.run_plan import write_plan
 from tta_bench.harness.scoring import Captions, Scorer, Side, score_pairs
+from tta_bench.harness.stamp import write_stamp
 from tta_bench.harness.timing import time_rows
 from tta_bench.harness.workers import Workers
 from tta_bench.metrics.suite import METRICS, MetricSpec
@@ -56,15 +58,26 @@ class Sweep:
         return not self.failures
 
 
-def sweep(config: RunConfig, systems: Mapping[str, System] | None = None, progress: Progress = silent, processes: int = 1) -> Sweep:
+def sweep(
+    config: RunConfig,
+    systems: Mapping[str, System] | None = None,
+    progress: Progress = silent,
+    processes: int = 1,
+    request: str | None = None,
+) -> Sweep:
     """Run what `config` asks for in `config.out`, where it is not there yet. systems: objects for entries of the configuration by name.
 
     processes: how many generate at once, on a CPU; with more than one, a script that calls this needs the guard `if __name__ == "__main__"`.
+    request: noted in the folder once all of it is done (see `tta_bench.harness.stamp`).
     Everything is checked before anything is generated. A clip or a cell that fails is listed in `failures` and tried again the next time.
     Raises TtaBenchError for what cannot be run at all, for a folder that another process works in, and where nothing can be written.
     """
     with locked(config.out, "--out"):
-        return _Job(config, systems or {}, progress, processes if config.device == "cpu" else 1).run()
+        started_ns = time.time_ns()
+        result = _Job(config, systems or {}, progress, processes if config.device == "cpu" else 1).run()
+        if request and result.complete:
+            write_stamp(result.run, request, result.inputs, started_ns)
+        return result
 
 
 @dataclass
@@ -88,12 +101,15 @@ class _Job:
         reference = reference_side(material, out / "reference", facing, BATCH, self.progress)
         write_text(out / "config.toml", self.config.to_toml())
         write_text(out / "environment.json", json.dumps(describe_environment(), indent=1) + "\n")
-        write_plan(out, self.config, material, [*anchors, *cells])
+        write_plan(out, self.config, material, [*anchors, *cells], [(spec.name, item.name) for spec, item in pairs])
         append_records(out / "records.jsonl", [])  # a run in which all fails has records too: none
         work = _Work(out, self.config, pairs, reference, Captions(material.captions, BATCH), ledger, result)
         self.work_through(work, [*anchors, *cells], cells[0] if cells else None)
         whole = {cell.cell_id: made.generation for cell in cells if (made := work.whole(cell))}
-        time_rows(out, self.config, cells, whole, self.progress)
+        not_timed = time_rows(out, self.config, cells, whole, self.progress)
+        for cell in cells:
+            if cell.seed == self.config.seeds[0] and str(cell.row) in not_timed:
+                work.fail(cell, None, not_timed[str(cell.row)])
         write_text(out / "failures.json", json.dumps(result.failures, indent=1) + "\n")
         write_text(out / "clipped.json", json.dumps(result.clipped, indent=1) + "\n")
         return result

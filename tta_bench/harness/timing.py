@@ -17,25 +17,29 @@ from tta_bench.files import write_text
 from tta_bench.harness.catalogue import Cell
 from tta_bench.harness.cell_audio import Generation
 from tta_bench.harness.environment import describe_host
-from tta_bench.harness.generate import Setting, timed_batch
+from tta_bench.harness.generate import Setting, reason, timed_batch
 from tta_bench.harness.progress import Progress
 from tta_bench.harness.run_config import RunConfig
 
 FORMAT = 1
 
 
-def time_rows(out: Path, config: RunConfig, cells: Sequence[Cell], there: Mapping[str, Generation], progress: Progress) -> None:
-    """Bring out/timing.json up to date for the rows of `cells` whose audio is `there`, by cell id; the first cell is the target's."""
+def time_rows(out: Path, config: RunConfig, cells: Sequence[Cell], there: Mapping[str, Generation], progress: Progress) -> dict[str, str]:
+    """Bring out/timing.json up to date for the rows of `cells` whose audio is `there`, by cell id; the first cell is the target's.
+
+    Rows that could not be timed, with the reason: a system may make clips one by one that it cannot make in a batch.
+    """
     path = out / "timing.json"
     rows = {str(cell.row): cell for cell in reversed(cells) if cell.cell_id in there}  # of several seeds the first
+    failed: dict[str, str] = {}
     if not rows:
-        return
+        return failed
     host = describe_host(config.device)
     passes = _read(path)
     if config.timing_repeats == 0:
         measured = [item for item in passes if item["source"] == "passes"]
         _write(path, [*measured, *_of_generation(cells, there, config.batch_size)])
-        return
+        return failed
     targets = {cell.guidance_scale: str(cell.row) for cell in cells if cell.row[:3] == cells[0].row[:3] and str(cell.row) in rows}
     size = min(config.batch_size, len(cells[0].clips))
     todo = {
@@ -45,13 +49,17 @@ def time_rows(out: Path, config: RunConfig, cells: Sequence[Cell], there: Mappin
     done = 0
     for batch, repeats in todo.items():
         for number, names in enumerate(repeats):
-            if not names:
-                continue
             timed: dict[str, Any] = {}
             for name in _order(names, rows, targets, number):
-                timed[name] = _timed(rows[name], batch, config.device, warm=number == 0)
+                if name not in failed:
+                    try:
+                        timed[name] = _timed(rows[name], batch, config.device, warm=number == 0)
+                    except Exception as error:  # noqa: BLE001 - whatever a model raises costs its times, never the run
+                        failed[name] = f"could not be timed, {_clips(batch)} at a time: {reason(error)}"
                 done += 1
                 progress("timing", done, total, f"{name}, batch {batch}")
+            if not timed:
+                continue
             first = next(iter(timed))
             again = _timed(rows[first], batch, config.device, warm=False) if first in targets.values() else None
             done += 1
@@ -59,6 +67,11 @@ def time_rows(out: Path, config: RunConfig, cells: Sequence[Cell], there: Mappin
             _write(path, passes)
     if total:
         progress("timing", total, total)
+    return failed
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip{'s' * (count != 1)}"
 
 
 def _order(names: Sequence[str], rows: Mapping[str, Cell], targets: Mapping[float | None, str], number: int) -> list[str]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from tta_bench.gate import GateConfig
-from tta_bench.gate_power import power
+from tta_bench.gate_power import Chance, power
 from tta_bench.report.results import Column, Estimate, Result, Results
 from tta_bench.rows import RowScore
 
@@ -25,6 +25,7 @@ _COLOURS = {  # Okabe & Ito's, told apart by most colour-blind readers
 }  # fmt: skip
 _SPARE = ("#0072b2", "#b5a800", "#7b4fa3", "#4d7c4d", "#a0522d")
 _MARKERS = {"teacher": "o", "guided": "D", "constant": "s", "truncated_snr": "^", "snr_plus_one": "v", "min_snr": "P", "bsa": "*"}
+_SAMPLER_MARKERS = {"heun": "<", "dpmpp_2m": ">"}
 _LINES = {None: "-", "ddim": "-", "heun": "--", "dpmpp_2m": ":"}
 _STYLE: Any = {
     "font.size": 9, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK,
@@ -163,11 +164,13 @@ def power_figure(rows: Sequence[tuple[Result, RowScore]], column: Column, tests:
             if error is None or value is None or row.is_anchor:
                 continue
             scale = abs(value) if relative else 1.0
-            chance = power(effects * scale, error, size * scale, tests, score.dof or 1, config)
+            dof = score.dof or 1
+            chance = Chance(error, dof, min(float(dof), score.seed_dof or dof), size if relative else 0.0)
+            blocked = power(effects * scale, chance, size * scale, tests, config.alpha)
             label = row.key.system if row.key.system not in named else "_again"
             named.add(row.key.system)
             style: dict[str, Any] = {"color": _colour(row.key.system), "linestyle": _LINES.get(row.key.sampler, "-.")}
-            axes.plot(effects * (100.0 if relative else 1.0), chance, lw=0.9, alpha=0.8, label=label, **style)
+            axes.plot(effects * (100.0 if relative else 1.0), blocked, lw=0.9, alpha=0.8, label=label, **style)
         if not named:
             return None
         axes.axvline(size * (100.0 if relative else 1.0), color=_INK, lw=0.8, ls=(0, (1, 3)))
@@ -198,7 +201,11 @@ def _curve(axes: Axes, steps: list[int], estimates: list[Estimate], name: Series
 
 def _style(name: SeriesName) -> dict[str, Any]:
     system, sampler, _ = name
-    return {"color": _colour(system), "marker": _MARKERS.get(system, "X"), "linestyle": _LINES.get(sampler, "-.")}
+    return {
+        "color": _colour(system),
+        "marker": _SAMPLER_MARKERS.get(sampler or "", _MARKERS.get(system, "X")),
+        "linestyle": _LINES.get(sampler, "-."),
+    }
 
 
 def _colour(system: str) -> str:

@@ -170,6 +170,7 @@ def _joined(whole: RunData, part: _Renamed) -> RunData:
         **whole.plan,
         "cells": [*cells, *part.plan_cells()],
         "weights": [*curves, *(curve for curve in run.plan["weights"] if curve not in curves)],
+        "scores": [list(pair) for pair in dict.fromkeys((key.metric, key.embedder) for key in (*whole.scores, *run.scores))],
         "seeds": sorted({*whole.plan["seeds"], *run.plan["seeds"]}),
         "notes": notes,
     }

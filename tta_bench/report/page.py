@@ -172,23 +172,27 @@ def power(run: RunData, results: Results) -> dict[str, Any]:
 
 
 def clipping(run: RunData) -> list[dict[str, Any]]:
-    """Samples beyond full scale by row, over its seeds."""
+    """Samples beyond full scale by row; a clip of several seeds counts as several."""
     rows: dict[str, dict[str, Any]] = {}
     for item in run.clipped:
         row = rows.setdefault(item["row"], {"row": item["row"], "clips": 0, "samples": 0})
         row["clips"] += item["clips"]
         row["samples"] += item["samples"]
-    return list(rows.values())
+    return [{"row": row["row"], "what": f"{_counted(row['samples'], 'sample')} in {_counted(row['clips'], 'clip')}"} for row in rows.values()]
 
 
 def students_elsewhere(run: RunData) -> list[str]:
     """Students that ran with other step counts than they were distilled for: their quality says little of their weighting."""
     found = []
-    for system, steps in dict.fromkeys((row.system, row.steps) for row in run.rows):
-        card = run.systems.get(f"{system} | {steps}", {})
-        if card.get("weighting") and card.get("steps") not in (None, steps):
-            found.append(f"{system} at {steps} steps is the student distilled for {card['steps']} steps.")
-    return found
+    for row in run.rows:
+        distilled, weighting = run.distilled_for(row), run.systems.get(f"{row.system} | {row.steps}", {}).get("weighting")
+        if weighting and distilled not in (None, row.steps):
+            found.append(f"{row.system} at {_counted(row.steps, 'step')} is the student distilled for {_counted(distilled, 'step')}.")
+    return list(dict.fromkeys(found))
+
+
+def _counted(count: int | None, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def weights(run: RunData) -> list[dict[str, str]]:

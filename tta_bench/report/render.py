@@ -10,10 +10,10 @@ from tta_bench import __version__
 from tta_bench.errors import ConfigError
 from tta_bench.files import write_text
 from tta_bench.report import figures, page
-from tta_bench.report.fresh import made_from
+from tta_bench.report.fresh import note_rendered
 from tta_bench.report.media import samples_of
 from tta_bench.report.merge import merged
-from tta_bench.report.results import Results, differences_of, results_of
+from tta_bench.report.results import Result, Results, differences_of, results_of
 from tta_bench.report.run_data import RunData, load_run, pack_run
 from tta_bench.report.tables import results_csv, results_markdown, results_tex
 
@@ -83,7 +83,7 @@ class _Rendering:
                 write_text(self.out / suffix, text())
                 written.append(self.out / suffix)
         if set(self.formats) == set(FORMATS) and self.out == self.run.folder / "report":
-            write_text(self.out / "made-from.txt", made_from(self.run.folder) + "\n")
+            note_rendered(self.run.folder)
         return written[0]
 
     def csv(self) -> str:
@@ -105,8 +105,12 @@ class _Rendering:
         scored = max((record.created for score in self.run.scores.values() for record in score.records), default="")
         return f"{plan['reference']['n']} clips of {plan['reference']['name']}, {seeds} seed{'s' * (seeds != '1')}, {host}, {scored[:10]}"
 
+    def lacking(self) -> list[Result]:
+        """Rows without all scores."""
+        return [row for row in self.results.rows if not row.estimates or any(item.value is None for item in row.estimates.values())]
+
     def alerts(self) -> list[str]:
-        missing = [row for row in self.results.rows if not row.estimates or any(item.value is None for item in row.estimates.values())]
+        missing = self.lacking()
         failed = len(self.run.failures)
         notes = (
             [f"Incomplete: {failed} failure{'s' * (failed != 1)} (listed below); {len(missing)} of {len(self.results.rows)} rows lack scores."]
@@ -130,6 +134,7 @@ class _Rendering:
             **page.listening(self.run, samples_of(self.run, self.out / "audio")), **page.provenance(self.run, self.results),
             **page.power(self.run, self.results),
         }  # fmt: skip
+        context["incomplete"] = bool(self.lacking())
         context["cost"] = context["pareto"] or context["evaluations"]
         context["sections"] = [(anchor, name) for anchor, name in _SECTIONS if anchor not in _NEEDS or context[_NEEDS[anchor]]]
         for plot in (*context["curves"], *context["evaluations"], *context["pareto"], *context["weights"], *context["power"]):

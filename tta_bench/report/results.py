@@ -267,17 +267,19 @@ class Difference:
 
 
 def differences_of(run: RunData, results: Results) -> list[Difference]:
-    """Of all students whose step count the baseline weighting has too. Raises InputError where the baseline is none of the weightings."""
+    """Of all students whose step count the baseline weighting has too, both distilled for as many steps: else the weighting would not be all that
+    differs. Raises InputError where the baseline is none of the weightings.
+    """
     students = [row for row in results.rows if row.weighting]
     base = run.plan["baseline"]
-    baseline = {row.key[1:]: row for row in reversed(students) if row.weighting == base}
+    baseline = {(*row.key[1:], run.distilled_for(row.key)): row for row in reversed(students) if row.weighting == base}
     several = len({row.key.guidance_scale for row in students}) > 1
     if students and not baseline:
         known = ", ".join(sorted({str(row.weighting) for row in students}))
         raise InputError(f"{run.folder / 'config.toml'}: baseline = {base!r} is none of the weightings in this run: {known}; name one of them")
     found = []
     for row in students:
-        other = baseline.get(row.key[1:])
+        other = baseline.get((*row.key[1:], run.distilled_for(row.key)))
         if other is None or other is row or row.key.steps is None:
             continue
         name = row.key.system if row.key.sampler in (None, "ddim") else f"{row.key.system} {row.key.sampler}"

@@ -13,7 +13,7 @@ import numpy as np
 from tta_bench.errors import InputError
 from tta_bench.files import atomic_write, write_text
 from tta_bench.records import read_records
-from tta_bench.rows import PlannedCell, RowKey, RowScore, ScoreKey, gather, packed, read_values
+from tta_bench.rows import PlannedCell, RowKey, RowScore, ScoreKey, gather, packed, planned_pairs, read_values
 
 PLAN_FORMAT = 1
 
@@ -51,6 +51,11 @@ class RunData:
         """The plan's cells of a row, one for each seed."""
         return [cell for cell in self.plan["cells"] if PlannedCell.of(cell).row == row]
 
+    def distilled_for(self, row: RowKey) -> int | None:
+        """Steps that a row's student was distilled for, as its card says."""
+        steps = self.systems.get(f"{row.system} | {row.steps}", {}).get("steps")
+        return None if steps is None else int(steps)
+
     def audio_of(self, cell: str, clip_id: str) -> Path:
         """Where a cell's audio of a clip is, if it is there."""
         return self.elsewhere.get(cell, self.folder / "cells" / cell) / "audio" / f"{clip_id}.flac"
@@ -80,7 +85,7 @@ def load_run(folder: Path) -> RunData:
     if not (folder / "records.jsonl").exists():
         raise InputError(f"{folder / 'records.jsonl'}: is missing; restore it, or run the sweep again")
     records = read_records(folder / "records.jsonl")
-    scores = gather(records, read_values(folder, [cell.cell for cell in cells]), cells)
+    scores = gather(records, read_values(folder, [cell.cell for cell in cells]), cells, planned_pairs(plan))
     timing = _json(folder / "timing.json") if (folder / "timing.json").exists() else {}
     failures, clipped = failures_of(folder), _json(folder / "clipped.json")
     configuration = (folder / "config.toml").read_text(encoding="utf-8") if (folder / "config.toml").exists() else ""

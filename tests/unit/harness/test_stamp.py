@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tta_bench.harness.stamp import STAMP, default_folder, is_as_left, request_key, write_stamp
 
+SECOND = 1_000_000_000
 Change = Callable[[Path], object]
 
 
@@ -19,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("run/records.jsonl", "run/cells/ab/audio/x.flac", "run/report/index.html", "run/.lock", "bundle/teacher.json", "clips.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    write_stamp(tmp_path / "run", "mine", [tmp_path / "bundle", tmp_path / "clips.csv"])
+    write_stamp(tmp_path / "run", "mine", [tmp_path / "bundle", tmp_path / "clips.csv"], time.time_ns() + SECOND)
     return tmp_path
 
 
@@ -46,6 +48,26 @@ def test_the_same_size_at_the_same_time_of_modification_shows_too(folder: Path) 
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert not is_as_left(folder / "run", "mine")
+
+
+def test_an_input_that_was_touched_meanwhile_is_not_vouched_for(folder: Path) -> None:
+    started = time.time_ns()
+    (folder / "clips.csv").write_text("other")
+    write_stamp(folder / "run", "mine", [folder / "bundle", folder / "clips.csv"], started)
+    assert not is_as_left(folder / "run", "mine")
+
+
+def test_what_cannot_be_looked_at_costs_the_stamp_alone(folder: Path) -> None:
+    write_stamp(folder / "run", "mine", [folder / "nowhere.csv"], time.time_ns() + SECOND)
+    assert not is_as_left(folder / "run", "mine")
+    (folder / "run" / "dangling").symlink_to(folder / "nowhere")
+    write_stamp(folder / "run", "mine", [folder / "clips.csv"], time.time_ns() + SECOND)
+    assert is_as_left(folder / "run", "mine")
+
+
+def test_a_run_below_one_of_its_inputs(folder: Path) -> None:
+    write_stamp(folder / "run", "mine", [folder], time.time_ns() + SECOND)
+    assert is_as_left(folder / "run", "mine")
 
 
 def test_report_and_lock_are_not_looked_at(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tta_bench
 from tests.unit.harness.worlds import save_bundle
@@ -19,8 +20,11 @@ from tta_bench.errors import ConfigError, InputError, WeightsError
 from tta_bench.files import locked
 from tta_bench.gate import judge
 from tta_bench.harness import cell_audio
-from tta_bench.harness.run_config import RunConfig, resolve_run
+from tta_bench.harness.run_config import RunConfig, quickened, resolve_run
 from tta_bench.harness.sweep import Sweep, sweep
+from tta_bench.harness.synth_set import SynthSet, write_synth_set
+from tta_bench.models.bundle import load_network, save_network
+from tta_bench.models.denoiser import Denoiser
 from tta_bench.records import read_records
 from tta_bench.report.results import chosen_passes
 from tta_bench.report.run_data import load_run
@@ -221,6 +225,61 @@ def test_a_clip_too_short_to_score_is_left_out_alone(tmp_path: Path) -> None:
     assert {item["clip_id"] for item in result.failures} == {"test-000003"}
     assert "the audio has 10 samples, and embedders need 1600" in result.failures[0]["message"]
     assert {(record.n, record.n_excluded) for record in result.records} == {(5, 1)}
+
+
+def test_a_network_that_is_replaced_meanwhile_is_not_taken_for_the_planned_one(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    config = config_of(tmp_path / "bundle", tmp_path / "run", seeds=[0], timing_repeats=0)
+    mine = ("format", "kind", "name", "shape", "parameters", "bytes", "sha256", "card_sha256")
+    swapped = False
+
+    def swap(task: str, done: int, total: int, note: str = "") -> None:
+        nonlocal swapped
+        if not swapped and "guided" not in note and (tmp_path / "run" / "plan.json").exists():
+            swapped = True
+            network, card = load_network(tmp_path / "bundle", "guided", Denoiser)
+            with torch.no_grad():
+                next(network.parameters()).mul_(1.5)
+            save_network(tmp_path / "bundle", "guided", network, {key: card[key] for key in card if key not in mine})
+
+    result = sweep(config, progress=swap)
+    assert swapped
+    assert {item["row"] for item in result.failures} == {"guided | 2 steps | guidance 3"}
+    assert all("was replaced while the run was at work" in item["message"] for item in result.failures)
+
+
+def test_what_works_one_by_one_but_not_in_a_batch_costs_its_times_alone(tmp_path: Path) -> None:
+    class Large(Tone):
+        def generate(self, clips: Any, *, steps: int, guidance_scale: float, seed: int) -> Any:
+            if len(clips) > 1 and steps == 2:
+                raise RuntimeError("out of memory")
+            return super().generate(clips, steps=steps, guidance_scale=guidance_scale, seed=seed)
+
+    result = sweep(tone_config(tmp_path / "run", timing_repeats=2), {"tone": Large(checksum="1")})
+    assert [(item["row"], item["message"]) for item in result.failures] == [
+        ("tone | 2 steps | guidance 3", "could not be timed, 4 clips at a time: RuntimeError: out of memory")
+    ]
+    assert {(record.n, record.n_excluded) for record in result.records} == {(6, 0)}
+    passes = json.loads((tmp_path / "run" / "timing.json").read_text())["passes"]
+    assert [len(item["rows"]) for item in passes] == [2, 2, 1, 1]
+
+
+def test_a_clip_that_was_not_asked_for_or_no_pair_is_said(tmp_path: Path) -> None:
+    class Other(Tone):
+        def generate(self, clips: Any, *, steps: int, guidance_scale: float, seed: int) -> Any:
+            made = super().generate(clips, steps=steps, guidance_scale=guidance_scale, seed=seed)
+            return (("zzz", samples) if steps == 2 else samples for _, samples in made)
+
+    messages = {item["message"] for item in sweep(tone_config(tmp_path / "run"), {"tone": Other(checksum="1")}).failures}
+    assert messages == {"the system gave a clip that was not asked for, zzz", "the system's generate must give pairs (clip_id, audio)"}
+
+
+def test_a_manifest_without_a_number_is_taken_whole(tmp_path: Path) -> None:
+    write_synth_set(SynthSet(out=tmp_path / "clips", n=7, split="val"))
+    config = tone_config(tmp_path / "run", clips={"manifest": str(tmp_path / "clips" / "captions.csv")})
+    assert {record.n for record in sweep(config, {"tone": Tone(checksum="1")}).records} == {7}
+    assert quickened(config).clips.n == 7
+    assert config_of(tmp_path, tmp_path / "run", clips={}).clips.n == 256
 
 
 def test_a_clip_given_twice_is_said(tmp_path: Path) -> None:
