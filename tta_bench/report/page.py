@@ -37,12 +37,12 @@ def main_table(run: RunData, results: Results) -> dict[str, Any]:
         _head("NFE", title="network evaluations in all: guidance doubles a teacher's"),
     ]
     heads += [_head("guidance", title="guidance scale, 1 is none")] * results.has_scales
-    heads += [_head(f"{c.label} {_ARROWS[c.direction]}", title=f"protocol {c.protocol}, embedder {c.embedder}") for c in results.columns]
     heads += [
         _head("s / clip", title="median seconds per clip, sampling and decoding, at the throughput batch"),
         _head("speed-up", title="median over repeats of the target's time over this row's"),
-        _head("RTF", title="real-time factor: seconds of work for a second of audio"),
     ]
+    heads += [_head(f"{c.label} {_ARROWS[c.direction]}", title=f"protocol {c.protocol}, embedder {c.embedder}") for c in results.columns]
+    heads.append(_head("RTF", title="real-time factor: seconds of work for a second of audio"))
     best = {column: results.best(column) for column in results.columns}
     bodies = [
         {"anchors": anchors, "rows": [_row(row, results, best) for row in results.rows if row.is_anchor == anchors]} for anchors in (True, False)
@@ -68,8 +68,8 @@ def _row(row: Result, results: Results, best: Mapping[Column, set[Any]]) -> dict
     cells = [_plain(row.key.steps), _plain(row.nfe or None)]
     if results.has_scales:
         cells.append(_plain(row.key.guidance_scale))
-    cells += [_score(row, column, results, row.key in best[column]) for column in results.columns]
     cells += [_spread(row.speed.seconds_per_clip, seconds), _spread(row.speed.speed_up, times)]
+    cells += [_score(row, column, results, row.key in best[column]) for column in results.columns]
     cells.append(_cell(number(row.speed.real_time_factor, 3), row.speed.real_time_factor))
     return {"name": f"{row.key.system}{sampler}", "cells": cells}
 
