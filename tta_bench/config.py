@@ -41,13 +41,17 @@ class Settings(BaseModel):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
-def known(names: Sequence[str], table: Collection[str], what: str) -> None:
+def check_known(names: Sequence[str], table: Collection[str], what: str) -> None:
     """Raise ValueError, which parse_settings turns into a sentence with the key, for the first of `names` that is not in `table`."""
     for name in names:
         if name not in table:
-            close = difflib.get_close_matches(name, table, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise ValueError(f"unknown {what} {name!r}; {hint}known: {', '.join(table)}")
+            raise ValueError(f"unknown {what} {name!r}; {_hint(name, table)}known: {', '.join(table)}")
+
+
+def _hint(name: str, table: Iterable[str]) -> str:
+    """What was meant, where something in `table` is close."""
+    close = difflib.get_close_matches(name, list(table), n=1)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 def _leaves(value: Any) -> Iterable[Any]:
@@ -91,8 +95,7 @@ def parse_settings(model: type[S], values: Mapping[str, Any], source: str) -> S:
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = _keys_beside(model, first["loc"])
-            close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = _hint(str(first["loc"][-1]), known)
             raise ConfigError(f"{source}: unknown key {key!r}; {hint}known keys: {', '.join(known)}") from error
         if first["type"] == "missing":
             flag = "" if "." in key else f" or as --{key.replace('_', '-')}"

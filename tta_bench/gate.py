@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtr
 
 from tta_bench.config import Settings
 from tta_bench.errors import ConfigError
-from tta_bench.gate_power import Chance, detectable_effect
+from tta_bench.gate_power import Chance, critical_value, detectable_effect
 from tta_bench.rows import RowScore, ScoreKey
 
 VERDICTS = {
@@ -210,7 +210,7 @@ def _decide(pairs: Sequence[_Paired], config: GateConfig) -> list[Verdict]:
     decided = []
     for item, is_worse, is_better in zip(pairs, worse, better, strict=True):
         margin = config.margin(item.key.metric, item.baseline)
-        reach = float(stdtrit(item.dof, 1.0 - config.alpha / len(pairs))) * item.error if item.error else 0.0
+        reach = critical_value(item.dof, len(pairs), config.alpha) * item.error if item.error else 0.0
         verdict = _verdict(item.worse, reach, margin, bool(is_worse), bool(is_better))
         ends = (item.value - item.baseline - reach, item.value - item.baseline + reach)
         size, relative = config.margin_of(item.key.metric)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,12 @@ class Chance:
     share: float = 0.0
 
 
+@cache
+def critical_value(dof: float, tests: int, alpha: float) -> float:
+    """What the t statistic must exceed at the strictest of `tests` tests, at family-wise error `alpha`."""
+    return float(stdtrit(dof, 1.0 - alpha / tests))
+
+
 def power(effect: npt.ArrayLike, chance: Chance, margin: float, tests: int, alpha: float) -> Array:
     """Probability, by effect for the worse, that a row is WORSE at the strictest of `tests` tests at family-wise error `alpha`; a lower bound.
 
@@ -34,7 +41,7 @@ def power(effect: npt.ArrayLike, chance: Chance, margin: float, tests: int, alph
     size = np.asarray(effect, dtype=np.float64)
     if chance.error == 0.0:
         return (size > margin).astype(np.float64)
-    critical = float(stdtrit(chance.dof, 1.0 - alpha / tests))
+    critical = critical_value(chance.dof, tests, alpha)
     clear = 1.0 - np.asarray(nctdtr(chance.noise_dof, size / chance.error, critical))
     spread = chance.error * math.sqrt((1.0 + (1.0 + chance.share) ** 2) / 2.0)
     over = ndtr((size - margin) / spread)

@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.special import stdtrit
 
 from tests.conftest import ROOT
 from tta_bench.gate import GateConfig, blocked, judge
+from tta_bench.gate_power import critical_value
 from tta_bench.rows import RowScore, ScoreKey, load_scores
 
 REPORT = ROOT / "reports" / "bundle"
@@ -94,7 +94,7 @@ def test_every_row_is_blocked_as_often_as_its_detectable_effect_says(scores: Sco
             assert right is not None
             worse = (right - left) * (1.0 if printed[key].direction == "lower" else -1.0) + detectable
             error, dof = worse.std(ddof=1) / np.sqrt(n), score.dof or 1
-            clear = worse.mean() / error > stdtrit(dof, 1.0 - config.alpha / len(scores))
+            clear = worse.mean() / error > critical_value(dof, len(scores), config.alpha)
             hits[key] += bool(clear and worse.mean() > config.margin(key.metric, float(left.mean())))
     for metric in dict.fromkeys(key.metric for key in scores):
         shares = [hits[key] / runs for key in scores if key.metric == metric]

@@ -25,7 +25,7 @@ def load_embedder(spec: str, device: str = "cpu") -> Embedder:
         raise InputError(f"embedder {spec}: needs its weights file; write {name}:PATH")
     if colon and takes_path == "never":
         raise InputError(f"embedder {spec}: {name} takes no file; write {name}")
-    return build(_expanded(path) if path else None, device)
+    return build(weights_file(spec), device)
 
 
 def weights_file(spec: str) -> Path | None:

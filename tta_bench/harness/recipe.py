@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tta_bench.config import PathText, Settings, known
+from tta_bench.config import PathText, Settings, check_known
 from tta_bench.diffusion.schedule import steps_ratio
 from tta_bench.diffusion.weighting import WEIGHTINGS
 from tta_bench.errors import ConfigError
@@ -163,7 +163,7 @@ class DistillRecipe(Settings):
     @field_validator("weightings")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        known(names, WEIGHTINGS, "weighting")
+        check_known(names, WEIGHTINGS, "weighting")
         return names
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tta_bench.config import PathText, Settings, known, parse_settings
+from tta_bench.config import PathText, Settings, check_known, parse_settings
 from tta_bench.data.manifest import read_manifest
 from tta_bench.diffusion.samplers import SAMPLERS
 from tta_bench.diffusion.weighting import WEIGHTINGS
@@ -67,7 +67,7 @@ class SystemConfig(Settings):
     @field_validator("samplers")
     @classmethod
     def _known(cls, samplers: tuple[str, ...]) -> tuple[str, ...]:
-        known(samplers, SAMPLERS, "sampler")
+        check_known(samplers, SAMPLERS, "sampler")
         return samplers
 
     @field_validator("name")
@@ -121,7 +121,7 @@ class RunConfig(Settings):
     @field_validator("metrics")
     @classmethod
     def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        known(metrics, METRICS, "metric")
+        check_known(metrics, METRICS, "metric")
         return metrics
 
     @field_validator("guidance_scales")
