@@ -5,6 +5,7 @@ Works on a copy. Prints a line per mutation and exits with 1 if one survives.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,8 @@ def _killed(tree: Path, file: str, text: str, mutant: str, tests: str) -> bool:
     path.write_text(original.replace(text, mutant))
     try:
         command = [sys.executable, "-m", "pytest", "-x", tests, "--ignore", f"{METRICS}/test_coverage.py"]
-        return subprocess.run(command, cwd=tree, capture_output=True).returncode == 1
+        environment = os.environ | {"PYTHONPATH": str(tree)}  # for the commands that tests start
+        return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode == 1
     finally:
         path.write_text(original)
 
