@@ -103,7 +103,8 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         state.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
-        state.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        values: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+        state.update(values)
     return state.hexdigest()
 
 
