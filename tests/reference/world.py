@@ -1,8 +1,8 @@
 """Random weights in the places and layouts where the reference packages look for the published ones.
 
-    FOLDER/hub/{harritaylor_torchvggish_master, checkpoints/vggish-10086976.pth, Cnn14_16k_mAP%3D0.438.pth, ...}   torch.hub's folder
-    FOLDER/huggingface/hub/models--roberta-base/{refs/main, snapshots/...}, and bert-base-uncased, facebook/bart-base
-    FOLDER/home                                                                                                     stands for the user's
+FOLDER/hub/{harritaylor_torchvggish_master, checkpoints/vggish-10086976.pth, Cnn14_16k_mAP%3D0.438.pth, ...}   torch.hub's folder
+FOLDER/huggingface/hub/models--roberta-base/{refs/main, snapshots/...}, and bert-base-uncased, facebook/bart-base
+FOLDER/home                                                                                                     stands for the user's
 """
 
 from __future__ import annotations
