@@ -13,7 +13,11 @@ from tests.reference.conftest import write_clips
 from tta_bench.audio import resample
 from tta_bench.config import EvaluateConfig
 from tta_bench.embedders.vggish import VggishEmbedder
+from tta_bench.errors import MetricError
 from tta_bench.harness.evaluate import evaluate
+from tta_bench.harness.reference_networks import FadNetwork
+from tta_bench.harness.reference_packages import load_packages
+from tta_bench.harness.reference_weights import find_network, staged
 from tta_bench.metrics.frechet import frechet_distance
 
 
@@ -41,3 +45,16 @@ def test_on_folders(package: Any, hub: Path, clips: dict[str, np.ndarray], tmp_p
     settings = EvaluateConfig(generated=tmp_path / "generated", reference=tmp_path / "reference", metric=("fad",), out=tmp_path / "run")
     ours = evaluate(settings, [VggishEmbedder(hub / "checkpoints" / "vggish-10086976.pth")])
     assert ours.records[0].value == pytest.approx(theirs, rel=1e-6)
+
+
+def test_no_distance_is_an_error_and_never_a_number(hub: Path, rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((300, 128))
+    network = find_network(f"vggish:{hub}")
+    with staged(network) as there:
+        fad = FadNetwork(load_packages(), network, there, "cpu")
+    assert fad.distance(rows[:150], rows[150:]) == (pytest.approx(frechet_distance(rows[:150], rows[150:]), rel=1e-6), False)
+    with pytest.raises(MetricError, match="the generated set has 1; add clips"):
+        fad.distance(rows, rows[:1])
+    with pytest.raises(MetricError, match="no distance|came out as") as caught:
+        fad.distance(rows, np.full((150, 128), np.inf))
+    assert caught.value.status == "not_finite"
