@@ -21,6 +21,14 @@ _CONFIGS = ["*.json"]
 _STOCK_PATTERNS = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
 
 
+CARD = "tta_bench.json"  # of a student that `tta-bench distill` made
+
+
+def pipeline_card(folder: Path) -> dict[str, Any]:
+    """What the card in a student's folder says; empty where there is none."""
+    return read_json(folder / CARD) if (folder / CARD).exists() else {}
+
+
 def is_hub_name(place: str) -> bool:
     """Whether `place` is no folder here and may be "owner/name" on the Hugging Face hub."""
     return not Path(place).exists() and bool(_HUB_NAME.fullmatch(place))
