@@ -41,6 +41,7 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             for kind in (DeprecationWarning, FutureWarning):  # what one package will take from another, and numpy from both
                 warnings.simplefilter("ignore", kind)
+            warnings.filterwarnings("ignore", module="torchsde")  # of rounding at the end of its interval
             yield
     finally:
         for log, level, bar in zip(logs, levels, bars, strict=True):

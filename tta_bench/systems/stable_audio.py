@@ -36,7 +36,7 @@ class StableAudio(Pipeline):
 
     def latent_shape(self, audio_s: float) -> tuple[int, ...]:
         """(C, L), whatever the length."""
-        if not 1 <= int(audio_s * self.sample_rate_hz) or audio_s > self.default_audio_s:
+        if int(audio_s * self.sample_rate_hz) < 1 or audio_s > self.default_audio_s:
             raise ConfigError(f"{self.name}: audio_s = {audio_s:g} cannot be made; its longest is {self.default_audio_s:g} s")
         return self.parts.transformer.config.in_channels, int(self.parts.transformer.config.sample_size)
 
