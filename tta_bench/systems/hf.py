@@ -16,7 +16,17 @@ def hf_part(package: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(package), name)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # a broken torchvision beside it raises the second and third
-        raise ExtraMissing(package, "hf", " ".join(str(error).split())[:300]) from error
+        raise missing(package, error) from error
+
+
+def missing(package: str, error: Exception) -> ExtraMissing:
+    """The error for a package, or one that it needs for a part, that cannot be imported."""
+    return ExtraMissing(package, "hf", one_line(error))
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, for the middle of a sentence."""
+    return " ".join(str(error).split())[:300]
 
 
 @contextlib.contextmanager
@@ -29,7 +39,9 @@ def quiet() -> Iterator[None]:
         log.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # numpy's, of how schedulers turn tensors into arrays
+            for kind in (DeprecationWarning, FutureWarning):  # what one package will take from another, and numpy from both
+                warnings.simplefilter("ignore", kind)
+            warnings.filterwarnings("ignore", module="torchsde")  # of rounding at the end of its interval
             yield
     finally:
         for log, level, bar in zip(logs, levels, bars, strict=True):

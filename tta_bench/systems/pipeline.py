@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +27,14 @@ class Pipeline(ABC):
     parts: Any
     name: str
     kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        _ = self.own_scheduler  # before anything is sampled with another one
+
+    @cached_property
+    def own_scheduler(self) -> Any:
+        """That which the pipeline came with; `parts.scheduler` is the one that it last sampled with."""
+        return copy.deepcopy(self.parts.scheduler)
 
     @property
     @abstractmethod
@@ -86,21 +96,21 @@ class Pipeline(ABC):
     @property
     def alphas_cumprod(self) -> Tensor:
         """(N,) float64: alpha^2 of every training timestep 0..N-1, as the stock schedulers have it. Raises ConfigError where there is none."""
-        alphas = getattr(self.parts.scheduler, "alphas_cumprod", None)
+        alphas = getattr(self.own_scheduler, "alphas_cumprod", None)
         if not isinstance(alphas, Tensor):
-            raise ConfigError(f"{self.name}: {type(self.parts.scheduler).__name__} has no variance-preserving noise schedule with timesteps")
+            raise ConfigError(f"{self.name}: {type(self.own_scheduler).__name__} has no variance-preserving noise schedule with timesteps")
         return alphas.detach().cpu().double()
 
     @property
     def final_alpha_cumprod(self) -> float:
         """alpha^2 at which sampling ends: 1, or that of timestep 0 (`set_alpha_to_one`)."""
-        to_one = self.parts.scheduler.config.get("set_alpha_to_one", True)
+        to_one = self.own_scheduler.config.get("set_alpha_to_one", True)
         return 1.0 if to_one else float(self.alphas_cumprod[0])
 
     @property
     def prediction_type(self) -> str:
         """ "epsilon", "v_prediction" or "sample"."""
-        return str(self.parts.scheduler.config.get("prediction_type", "epsilon"))
+        return str(self.own_scheduler.config.get("prediction_type", "epsilon"))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.files import digest, sha256_file
-from tta_bench.systems.hf import hf_part
+from tta_bench.systems.hf import hf_part, one_line
 
 STOCK = {"AudioLDMPipeline": "audioldm", "AudioLDM2Pipeline": "audioldm2", "StableAudioPipeline": "stable_audio"}
 TANGO_FILES = ("main_config.json", "vae_config.json", "stft_config.json", "pytorch_model_main.bin", "pytorch_model_vae.bin")
@@ -151,8 +151,4 @@ def _fetched(name: str) -> Path:
         stock = (folder / "model_index.json").exists()
         return Path(snapshot_download(name, allow_patterns=_STOCK_PATTERNS if stock else ["*.json", *TANGO_FILES, "*/*.json"]))
     except Exception as error:  # the hub's client raises errors of several libraries
-        raise WeightsError(f"{name}: cannot be fetched from the hub ({type(error).__name__}: {_line(error)}); check name and network") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise WeightsError(f"{name}: cannot be fetched from the hub ({type(error).__name__}: {one_line(error)}); check name and network") from error

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.systems.audioldm import AudioLDM
-from tta_bench.systems.hf import hf_part, quiet
+from tta_bench.systems.audioldm2 import AudioLDM2
+from tta_bench.systems.hf import hf_part, missing, one_line, quiet
 from tta_bench.systems.pipeline import Conditioning, Pipeline, Request
 from tta_bench.systems.pipeline_files import STOCK, components, pipeline_folder, pipeline_kind
+from tta_bench.systems.stable_audio import StableAudio
 
 __all__ = ["PIPELINES", "Conditioning", "Options", "Pipeline", "Request", "load_pipeline", "load_scheduler"]
 
@@ -53,8 +56,10 @@ def load_pipeline(place: str, options: Options | None = None) -> Pipeline:
             parts = _stock(folder, DTYPES[options.precision])
             pipeline = PIPELINES[kind](parts, place)
             _place(pipeline, options)
-    except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{folder}: cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:300]})") from error
+    except ImportError as error:  # of what diffusers needs for single parts, as torchsde for Stable Audio's scheduler
+        raise missing("diffusers", error) from error
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: cannot be loaded ({type(error).__name__}: {one_line(error)}); fetch or copy it again") from error
     return pipeline
 
 
@@ -78,8 +83,14 @@ def _place(pipeline: Pipeline, options: Options) -> None:
 def load_scheduler(place: str) -> Any:
     """The own scheduler of a pipeline, without its networks."""
     folder = pipeline_folder(place)
-    name = components(folder).get("scheduler", ("", ""))[1]
-    return hf_part("diffusers", name).from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+    name = components(folder).get("scheduler", ("", "DDIMScheduler"))[1]
+    try:
+        with quiet():
+            return hf_part("diffusers", name).from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+    except ImportError as error:
+        raise missing("diffusers", error) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{folder / 'scheduler'}: cannot be loaded ({one_line(error)}); fetch or copy it again") from error
 
 
-PIPELINES: dict[str, Callable[[Any, str], Pipeline]] = {"audioldm": AudioLDM}
+PIPELINES: dict[str, Callable[[Any, str], Pipeline]] = {"audioldm": AudioLDM, "audioldm2": AudioLDM2, "stable_audio": StableAudio}

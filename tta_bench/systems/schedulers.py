@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from tta_bench.errors import ConfigError
-from tta_bench.systems.hf import hf_part, quiet
+from tta_bench.systems.hf import hf_part, one_line, quiet
 
 PIPELINE_SAMPLERS = ("own", "ddim", "dpmpp_2m")
 
@@ -40,5 +40,5 @@ def denoiser_calls(scheduler: Any, steps: int, name: str) -> int:
         with quiet():
             asked.set_timesteps(steps)
     except (ValueError, ZeroDivisionError, IndexError) as error:
-        raise ConfigError(f"{name}: steps = {steps}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{name}: steps = {steps}: {one_line(error)}") from error
     return len(asked.timesteps)

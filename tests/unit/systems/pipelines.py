@@ -95,3 +95,81 @@ def write_audioldm(folder: Path, seed: int = 0) -> Path:
     """The folder of a tiny AudioLDM pipeline, as `save_pretrained` writes it: 16 kHz, 4 latent channels, 16 samples a latent frame."""
     audioldm(folder.with_name(f".{folder.name}"), seed).save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def t5_tokenizer() -> Any:
+    """Whole words of WORDS, others by their letters."""
+    from transformers import T5Tokenizer
+
+    letters = [(chr(code), -9.0) for code in range(97, 123)]
+    words = [("▁" + word, -3.0) for word in WORDS]
+    return T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *words, *letters], extra_ids=0, model_max_length=40)
+
+
+def t5_encoder(seed: int, dim: int) -> nn.Module:
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(vocab_size=64, d_model=dim, d_ff=24, d_kv=8, num_heads=2, num_layers=1)
+    return seeded(lambda: T5EncoderModel(config), seed)
+
+
+def clap(seed: int) -> nn.Module:
+    from transformers import ClapConfig, ClapModel
+
+    text = {
+        "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2,
+        "num_hidden_layers": 1, "vocab_size": 200, "projection_dim": 16, "max_position_embeddings": 64,
+    }  # fmt: skip
+    audio = {
+        "spec_size": 64, "window_size": 4, "num_mel_bins": 64, "intermediate_size": 24, "depths": [1, 1], "num_attention_heads": [2, 2],
+        "num_hidden_layers": 2, "hidden_size": 32, "projection_dim": 16, "patch_size": 4, "patch_stride": [4, 4],
+        "patch_embeds_hidden_size": 16,
+    }  # fmt: skip
+    return seeded(lambda: ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=16)), seed)
+
+
+def audioldm2(folder: Path, seed: int = 0) -> Any:
+    """AudioLDM2Pipeline; `folder` for its tokenizer's files."""
+    from diffusers import AudioLDM2Pipeline, AudioLDM2ProjectionModel, AudioLDM2UNet2DConditionModel
+    from transformers import ClapFeatureExtractor, GPT2Config, GPT2LMHeadModel
+
+    language = GPT2Config(n_embd=16, n_head=2, n_layer=1, vocab_size=64, n_positions=64, n_ctx=64, max_new_tokens=8)
+    unet = {
+        "block_out_channels": (16, 32), "layers_per_block": 1, "sample_size": 32, "in_channels": 4, "out_channels": 4, "norm_num_groups": 8,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "cross_attention_dim": ([None, 16, 32], [None, 16, 32]), "attention_head_dim": 4,
+    }  # fmt: skip
+    return AudioLDM2Pipeline(
+        text_encoder=clap(seed + 3),
+        text_encoder_2=t5_encoder(seed + 4, 32),
+        projection_model=seeded(lambda: AudioLDM2ProjectionModel(text_encoder_dim=16, text_encoder_1_dim=32, langauge_model_dim=16), seed + 5),
+        language_model=seeded(lambda: GPT2LMHeadModel(language), seed + 6),
+        tokenizer=roberta_tokenizer(folder / "words"),
+        tokenizer_2=t5_tokenizer(),
+        feature_extractor=ClapFeatureExtractor(),
+        unet=seeded(lambda: AudioLDM2UNet2DConditionModel(**unet), seed + 7),
+        **mel_parts(seed),
+    )
+
+
+def stable_audio(seed: int = 0) -> Any:
+    """StableAudioPipeline of 2 s at 4 kHz, two channels."""
+    from diffusers import AutoencoderOobleck, CosineDPMSolverMultistepScheduler, StableAudioDiTModel, StableAudioPipeline, StableAudioProjectionModel
+
+    transformer = {
+        "sample_size": 1000, "in_channels": 3, "out_channels": 3, "num_layers": 1, "attention_head_dim": 4, "num_attention_heads": 2,
+        "num_key_value_attention_heads": 2, "cross_attention_dim": 4, "time_proj_dim": 8, "global_states_input_dim": 8,
+        "cross_attention_input_dim": 4,
+    }  # fmt: skip
+    vae = {
+        "encoder_hidden_size": 6, "downsampling_ratios": [2, 4], "decoder_channels": 3, "decoder_input_channels": 3, "audio_channels": 2,
+        "channel_multiples": [2, 4], "sampling_rate": 4000,
+    }  # fmt: skip
+    return StableAudioPipeline(
+        transformer=seeded(lambda: StableAudioDiTModel(**transformer), seed),
+        scheduler=CosineDPMSolverMultistepScheduler(solver_order=2, prediction_type="v_prediction", sigma_data=1.0, sigma_schedule="exponential"),
+        vae=seeded(lambda: AutoencoderOobleck(**vae), seed + 1),
+        text_encoder=t5_encoder(seed + 2, 16),
+        tokenizer=t5_tokenizer(),
+        projection_model=seeded(lambda: StableAudioProjectionModel(text_encoder_dim=16, conditioning_dim=4, min_value=0, max_value=32), seed + 3),
+    )
