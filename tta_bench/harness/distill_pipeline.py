@@ -82,6 +82,7 @@ def distill_pipeline(job: PipelineJob, progress: Progress = silent) -> list[str]
             "steps": steps,
             "parent": before,
             "parent_sha256": parent,
+            "grid_log_snr": task.stage.log_snrs.tolist(),
         }
         _pipeline_of(job, teacher, name, facts | _facts(task, stage, finished, job, teacher))
         before = name

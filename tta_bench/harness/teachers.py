@@ -89,8 +89,8 @@ class BundleTeacher:
         """See `Teacher`."""
         return _v(self.denoiser, z, log_snr, text, guidance_scale)
 
-    def predict_null(self, z: Tensor, log_snr: Tensor, text: Text) -> Tensor:
-        """See `Teacher`."""
+    def predict_null(self, z: Tensor, log_snr: Tensor, text: Text) -> Tensor:  # noqa: ARG002
+        """See `Teacher`: the denoiser has a token of its own for no text."""
         return _v(self.denoiser, z, log_snr, None, None)
 
     def apply(self, network: nn.Module, z: Tensor, log_snr: Tensor, text: Text, guidance_scale: Tensor) -> Tensor:
