@@ -26,10 +26,12 @@ _WINDOW, _HOP, _FFT, _BANDS = 400, 160, 512, 64
 _PATCH_FRAMES, _PATCH_HOP = 96, 48
 _FIRST_PATCH, _NEXT_PATCH = 15_600, 7_680  # samples
 _LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))  # channels, stride
+H5_SUFFIXES = (".h5", ".hdf5")
 _PATCHES_AT_ONCE = 32  # activations of more leave the cache: fastest, and bounds memory
 
 
-def _shapes() -> dict[str, tuple[int, ...]]:
+def tensor_shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that make a YAMNet, batch norm folded, with its front end."""
     shapes: dict[str, tuple[int, ...]] = {"layer1.conv.weight": (32, 1, 3, 3), "layer1.conv.bias": (32,)}
     before = 32
     for i, (channels, _) in enumerate(_LAYERS, 2):
@@ -43,7 +45,8 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 class YamnetEmbedder:
     """embeddings (P, 1024) per clip, P = 1 + ceil((T - 15600) / 7680) but at least 1; logits (B, 521): mean over patches, before the sigmoid.
 
-    Raises WeightsError where the file is not YAMNet's weights.
+    path: safetensors with batch norm folded, or Google's own yamnet.h5. Raises WeightsError where the file is not YAMNet's weights,
+    ExtraMissing for an .h5 file without h5py.
     """
 
     name = "yamnet"
@@ -52,7 +55,7 @@ class YamnetEmbedder:
     min_samples = _WINDOW
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        weights = load_weights(path, _shapes())
+        weights = _read(path)
         self.checksum = sha256_file(path)
         self.device = torch.device(device)
         self._weights = {name: _prepared(name, torch.from_numpy(values)).to(self.device) for name, values in weights.items()}
@@ -99,6 +102,14 @@ class YamnetEmbedder:
     def embed_text(self, captions: Sequence[str]) -> Floats:
         """Raises InputError: there is no joint space."""
         raise InputError("embedder yamnet has no text side; use one with a joint text-audio space")
+
+
+def _read(path: Path) -> dict[str, Floats]:
+    if path.suffix not in H5_SUFFIXES:
+        return load_weights(path, tensor_shapes())
+    from tta_bench.embedders.yamnet_h5 import read_yamnet_h5
+
+    return {name: values.numpy() for name, values in read_yamnet_h5(path).items()}
 
 
 def patch_counts(lengths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
