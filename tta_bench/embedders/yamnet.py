@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tta_bench.checkpoints import tensors_digest
 from tta_bench.embedders.protocol import Features, Floats, check_batch
 from tta_bench.errors import InputError
-from tta_bench.files import sha256_file
 from tta_bench.weights import load_weights
 
 CLASSES = 521
@@ -56,9 +56,9 @@ class YamnetEmbedder:
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         weights = _read(path)
-        self.checksum = sha256_file(path)
+        self.checksum = tensors_digest(weights)  # so that Google's file and what was converted from it have the same
         self.device = torch.device(device)
-        self._weights = {name: _prepared(name, torch.from_numpy(values)).to(self.device) for name, values in weights.items()}
+        self._weights = {name: _prepared(name, values).to(self.device) for name, values in weights.items()}
 
     def embed(self, audio: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> Features:
         """See `Embedder`. A clip is zero-padded to a whole number of patches, as YAMNet's own front end does."""
@@ -104,12 +104,12 @@ class YamnetEmbedder:
         raise InputError("embedder yamnet has no text side; use one with a joint text-audio space")
 
 
-def _read(path: Path) -> dict[str, Floats]:
-    if path.suffix not in H5_SUFFIXES:
-        return load_weights(path, tensor_shapes())
-    from tta_bench.embedders.yamnet_h5 import read_yamnet_h5
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix in H5_SUFFIXES:
+        from tta_bench.embedders.yamnet_h5 import read_yamnet_h5
 
-    return {name: values.numpy() for name, values in read_yamnet_h5(path).items()}
+        return read_yamnet_h5(path)
+    return {name: torch.from_numpy(values) for name, values in load_weights(path, tensor_shapes()).items()}
 
 
 def patch_counts(lengths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
