@@ -99,6 +99,11 @@ class YamnetEmbedder:
             x = functional.relu_(functional.conv2d(x, w[f"layer{i}.pointwise.weight"], w[f"layer{i}.pointwise.bias"]))
         return x.mean(dim=(2, 3))
 
+    def scores(self, rows: Floats) -> Floats:
+        """(P, 1024) embeddings -> (P, 521) class probabilities. Google's own tool takes their mean over a clip's patches."""
+        weights, bias = (self._weights[f"dense.{part}"] for part in ("weight", "bias"))
+        return functional.linear(torch.from_numpy(rows).to(self.device), weights, bias).sigmoid().cpu().numpy()
+
     def embed_text(self, captions: Sequence[str]) -> Floats:
         """Raises InputError: there is no joint space."""
         raise InputError("embedder yamnet has no text side; use one with a joint text-audio space")
