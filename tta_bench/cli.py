@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tta_bench import __version__, run_commands
+from tta_bench import __version__, run_commands, setup_commands
 from tta_bench.errors import TtaBenchError
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -168,7 +168,7 @@ def examine(
     typer.echo(f"{', '.join(map(str, written))}; shown in {settings.out / 'README.md'}")
 
 
-for command in (run_commands.run, run_commands.report, run_commands.check, run_commands.baseline):
+for command in (run_commands.run, run_commands.report, run_commands.check, run_commands.baseline, setup_commands.audiocaps):
     app.command()(command)
 
 
