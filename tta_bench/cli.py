@@ -41,7 +41,13 @@ def evaluate(
     generated: Annotated[str | None, typer.Option(metavar="PATH", help="Folder of generated audio.")] = None,
     reference: Annotated[str | None, typer.Option(metavar="PATH", help="Folder of reference audio; files of a pair have the same name.")] = None,
     captions: Annotated[str | None, typer.Option(metavar="PATH", help="CSV with the columns caption and clip_id (or file).")] = None,
-    embedder: Annotated[list[str] | None, typer.Option(metavar="NAME[:PATH]", help="mel (default), or yamnet:FILE; may be repeated.")] = None,
+    embedder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:FILE]",
+            help="mel (default), bundled, vggish, panns-cnn14-16k, clap-laion, yamnet, ...; FILE, or without it the store; may be repeated.",
+        ),
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only these; may be repeated. Default: fad, kad, kl, is, clap where they apply."),

@@ -130,3 +130,5 @@ VGGISH = LogMel(16_000, 400, 160, 512, 64, 125.0, 7_500.0, "htk", 1, False, "off
 # Kong et al. 2020, Cnn14_16k and Cnn14.
 PANNS_16K = LogMel(16_000, 512, 160, 512, 64, 50.0, 8_000.0, "slaney", 2, True, "decibel", 1e-10)
 PANNS_32K = LogMel(32_000, 1_024, 320, 1_024, 64, 50.0, 14_000.0, "slaney", 2, True, "decibel", 1e-10)
+# Wu et al. 2023 (LAION-CLAP), unfused: the network's own front end at 48 kHz.
+CLAP_48K = LogMel(48_000, 1_024, 480, 1_024, 64, 50.0, 14_000.0, "slaney", 2, True, "decibel", 1e-10)

@@ -14,8 +14,9 @@ import torch
 
 from tta_bench.diffusion.distill import Stage
 from tta_bench.diffusion.schedule import CosineSchedule
-from tta_bench.harness.distillation import StageTask, Teacher
+from tta_bench.harness.distillation import StageTask
 from tta_bench.harness.recipe import Optimisation, Runtime
+from tta_bench.harness.teachers import BundleTeacher
 from tta_bench.harness.train_teacher import LatentCorpus
 from tta_bench.harness.training import _Loop
 from tta_bench.models.denoiser import Denoiser, TextCondition
@@ -36,13 +37,13 @@ def test_cost_of_an_update(benchmark: Any, tmp_path: Path, steps: tuple[int, int
     """Interleaved: an update of the trainer, then k teacher evaluations and a student's forward and backward pass alone."""
     torch.set_num_threads(1)
     words = Vocabulary.of([CAPTION])
-    of = Teacher(Denoiser(), TextEncoder(words), "random", CosineSchedule(), steps[0])
+    of = BundleTeacher(Denoiser(), TextEncoder(words), "random", CosineSchedule(), steps[0])
     latents = np.random.default_rng(0).standard_normal((256, 16, 32)).astype(np.float32)
     recipe = Optimisation(updates=10_000, batch=BATCH, learning_rate=3e-4, decay="linear", autocast=False)
     task = StageTask(recipe, Stage(CosineSchedule(), *steps), "bsa", 5.0, (1.0, 6.0), LatentCorpus("x", latents, [(CAPTION,)] * 256), of, 0)
     loop = _Loop(task, recipe, tmp_path, Runtime(device="cpu", save_every_s=1e9), {"name": "x"})
     batch = task.batch(0, np.arange(BATCH), torch.device("cpu"))
-    text = TextCondition(batch["states"], batch["mask"])
+    text = TextCondition(batch["text"]["states"], batch["text"]["mask"])
     student = task.objective.denoiser
 
     def evaluations() -> None:

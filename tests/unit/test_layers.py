@@ -11,7 +11,10 @@ import tta_bench
 
 PACKAGE = Path(tta_bench.__file__).parent
 LAYERS = {
-    **dict.fromkeys(("errors", "files", "rng", "records", "config", "audio", "mpeg", "spectrum", "weights", "checkpoints", "rows", "row_values"), 0),
+    **dict.fromkeys(
+        ("errors", "files", "rng", "records", "config", "audio", "mpeg", "spectrum", "weights", "checkpoints", "weights_store", "rows", "row_values"),
+        0,
+    ),
     **dict.fromkeys(("data", "diffusion", "models", "metrics"), 1),
     "embedders": 1.5,  # the bundled one is a network of models
     "systems": 2,

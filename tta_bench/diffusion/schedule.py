@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from tta_bench.errors import ConfigError
+
+
+class Schedule(Protocol):
+    """A variance-preserving noise schedule, and the grids on it that sampler and distillation share."""
+
+    def log_snr(self, t: Tensor | float) -> Tensor:
+        """log(alpha^2 / sigma^2), float64, of times t in [0, 1], 1 being noise."""
+        ...
+
+    def angles(self, steps: int) -> Tensor:
+        """(steps + 1,) float64 angles from noise down to data: where a sampler of that many steps stands. Those of fewer steps are among them."""
+        ...
+
+    def facts(self) -> dict[str, float | str]:
+        """What it is, for cards and fingerprints: equal facts, equal schedules."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,10 @@ class CosineSchedule:
         """(steps + 1,) float64 angles from t = 1 down to t = 0, equally spaced."""
         check_steps(steps)
         return self.phi(torch.arange(steps, -1, -1, dtype=torch.float64) / steps)
+
+    def facts(self) -> dict[str, float | str]:
+        """Its fields."""
+        return dict(asdict(self))
 
 
 def log_snr_of_phi(phi: Tensor) -> Tensor:

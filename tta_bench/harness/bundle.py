@@ -20,10 +20,11 @@ from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.files import digest, write_text
 from tta_bench.harness.checkpoint import first_difference
 from tta_bench.harness.corpus import Corpus, load_corpus, manifest_key
-from tta_bench.harness.distillation import GuidedTask, StageTask, Teacher, loss_by_level
+from tta_bench.harness.distillation import GuidedTask, StageTask, loss_by_level
 from tta_bench.harness.environment import code_version
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.recipe import TEACHER_STEPS, DistillRecipe, Optimisation, TrainConfig
+from tta_bench.harness.teachers import BundleTeacher
 from tta_bench.harness.train_codec import CodecTask, set_latent_statistics
 from tta_bench.harness.train_embedder import EmbedderTask
 from tta_bench.harness.train_teacher import LatentCorpus, TeacherTask
@@ -171,7 +172,7 @@ def recipe_steps(shop: Workshop) -> int:
     return shop.config.students.teacher_steps if shop.config.students else TEACHER_STEPS
 
 
-def load_teacher(folder: Path, name: str) -> tuple[Teacher, dict[str, Any]]:
+def load_teacher(folder: Path, name: str) -> tuple[BundleTeacher, dict[str, Any]]:
     """A denoiser of a bundle's folder as a teacher, and its card. Raises WeightsError where it, text encoder and codec do not belong together."""
     denoiser, card = load_network(folder, name, Denoiser)
     text, text_card = load_network(folder, "text", TextEncoder)
@@ -180,7 +181,7 @@ def load_teacher(folder: Path, name: str) -> tuple[Teacher, dict[str, Any]]:
             raise WeightsError(
                 f"{folder / name}.json: was trained with another {kind} than {kind}.safetensors beside it; keep a bundle's files together"
             )
-    return Teacher(denoiser, text, card["sha256"], CosineSchedule(**card["schedule"]), card["steps"]), card
+    return BundleTeacher(denoiser, text, card["sha256"], CosineSchedule(**card["schedule"]), card["steps"]), card
 
 
 def make_guided(shop: Workshop, before: str = "teacher") -> None:

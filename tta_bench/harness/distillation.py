@@ -8,50 +8,41 @@ and update, and never by weighting: students of different weightings see the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tta_bench.diffusion.distill import Stage, weighted_v_loss
 from tta_bench.diffusion.guidance import guided
-from tta_bench.diffusion.schedule import CosineSchedule
+from tta_bench.diffusion.schedule import Schedule
 from tta_bench.diffusion.weighting import default_gamma, v_weights
 from tta_bench.errors import ConfigError
 from tta_bench.harness.recipe import GuidedRecipe, Optimisation
+from tta_bench.harness.teachers import Teacher, Text
 from tta_bench.harness.train_teacher import LatentCorpus, at_level, draw
 from tta_bench.harness.training import Batch, Objective
-from tta_bench.models.denoiser import Denoiser, TextCondition
-from tta_bench.models.text import TextEncoder
 from tta_bench.rng import generator
 
 BINS = 10  # of the loss log over noise levels, at most: bins of a stage hold equally many steps
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """A trained denoiser with its text encoder. sha256: of its weights. schedule: it was trained on. steps: on whose grid it samples."""
-
-    denoiser: Denoiser
-    text: TextEncoder
-    sha256: str
-    schedule: CosineSchedule
-    steps: int
-
-
 class StudentObjective(Objective):
-    """batch: "z", "target" (B, C, L), "log_snr", "weight", "guidance_scale" (B,), "states", "mask", "bin" (B,) int."""
+    """batch: "z", "target" (B, ...), "log_snr", "weight", "guidance_scale" (B,), "text" (tensors by name), "bin" (B,) int.
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    teacher: knows how networks of its kind are called; its own is no part of what is trained.
+    """
+
+    def __init__(self, denoiser: nn.Module, teacher: Teacher) -> None:
         super().__init__()
         self.denoiser = denoiser
+        self._apply_network = teacher.apply
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`. "bin_loss", "bin_count": sums of the unweighted v-MSE by noise level, and how many they are of."""
-        v = self.denoiser(batch["z"], batch["log_snr"], TextCondition(batch["states"], batch["mask"]), batch["guidance_scale"])
+        v = self._apply_network(self.denoiser, batch["z"], batch["log_snr"], batch["text"], batch["guidance_scale"])
         error = weighted_v_loss(v, batch["target"], torch.ones_like(batch["weight"]))
         count = torch.bincount(batch["bin"], minlength=batch["bins"]).float()
         summed = torch.zeros_like(count).index_add(0, batch["bin"], error.detach())
@@ -62,41 +53,31 @@ class _StudentTask:
     """What both kinds of distillation share; see `tta_bench.harness.training.Task`."""
 
     def __init__(self, name: str, recipe: Optimisation, scales: tuple[float, float], corpus: LatentCorpus, teacher: Teacher, seed: int) -> None:
-        shape = teacher.denoiser.shape
-        if corpus.latents.shape[1:] != (shape.channels, shape.frames):
+        if corpus.latents.shape[1:] != teacher.latent_shape:
+            there, wanted = (" x ".join(map(str, shape)) for shape in (corpus.latents.shape[1:], teacher.latent_shape))
             raise ConfigError(
-                f"{name}: the training latents are {corpus.latents.shape[1]} x {corpus.latents.shape[2]}, the teacher's "
-                f"{shape.channels} x {shape.frames}; distil with the codec and clip length that the teacher was trained with"
+                f"{name}: the training latents are {there}, the teacher's {wanted}; distil with the codec and clip length that the teacher was "
+                "trained with"
             )
         self.name, self.recipe, self.scales, self.corpus, self.teacher, self.seed = name, recipe, scales, corpus, teacher, seed
-        student = Denoiser(shape)
-        student.load_state_dict(teacher.denoiser.state_dict())
-        self.objective = StudentObjective(student)
+        self.objective = StudentObjective(teacher.student(), teacher)
         self.identity: dict[str, Any] = {"corpus": corpus.key, "teacher": teacher.sha256, "scales": list(scales)}
         self.stream = name
-        for network in (teacher.denoiser, teacher.text):
-            network.requires_grad_(False).eval()
+        teacher.freeze(torch.device("cpu"))
 
     def batch(self, step: int, share: npt.NDArray[np.int64], device: torch.device) -> Batch:
         """See `Task`. The text is encoded once, for teacher and student."""
         drawn = draw(self.corpus, self.seed, self.stream, step, self.recipe.batch, share, device)
         lowest, highest = self.scales
         scale = generator(self.seed, "scale", self.stream, step).uniform(lowest, highest, self.recipe.batch)[share]
-        denoiser, encoder = self.teacher.denoiser.to(device), self.teacher.text.to(device)
+        self.teacher.freeze(device)
         guidance_scale = torch.from_numpy(scale).float().to(device)
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            text = TextCondition(*encoder(encoder.tokenise(drawn.captions).to(device)))
-            z, log_snr, target, weight, level = self._target(drawn.uniform, lambda snr: at_level(drawn, snr)[0], text, guidance_scale, denoiser)
-        made = {
-            "z": z,
-            "log_snr": log_snr.float(),
-            "target": target,
-            "states": text.states,
-            "mask": text.mask,
-            "weight": weight.float(),
-            "bin": level,
-        }
-        return {key: value.clone() for key, value in made.items()} | {"guidance_scale": guidance_scale, "bins": self.bins}
+            text = self.teacher.encode(drawn.captions)
+            z, log_snr, target, weight, level = self._target(drawn.uniform, lambda snr: at_level(drawn, snr)[0], text, guidance_scale)
+        made = {"z": z, "log_snr": log_snr.float(), "target": target, "weight": weight.float(), "bin": level}
+        kept = {key: value.clone() for key, value in made.items()}  # of inference no gradient could be taken
+        return kept | {"text": {key: value.clone() for key, value in text.items()}, "guidance_scale": guidance_scale, "bins": self.bins}
 
     @property
     def bins(self) -> int:
@@ -104,7 +85,7 @@ class _StudentTask:
         raise NotImplementedError
 
     def _target(
-        self, uniform: Tensor, noised: Callable[[Tensor], Tensor], text: TextCondition, guidance_scale: Tensor, denoiser: Denoiser
+        self, uniform: Tensor, noised: Callable[[Tensor], Tensor], text: Text, guidance_scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """z, log_snr, target, weight and bin of each item."""
         raise NotImplementedError
@@ -122,11 +103,12 @@ class GuidedTask(_StudentTask):
         return BINS
 
     def _target(
-        self, uniform: Tensor, noised: Callable[[Tensor], Tensor], text: TextCondition, guidance_scale: Tensor, denoiser: Denoiser
+        self, uniform: Tensor, noised: Callable[[Tensor], Tensor], text: Text, guidance_scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         log_snr = self.teacher.schedule.log_snr(uniform)
         z = noised(log_snr)
-        target = guided(denoiser(z, log_snr.float(), text), denoiser(z, log_snr.float()), guidance_scale[:, None, None])
+        v, v_null = (self.teacher.predict(z, log_snr.float(), condition, None) for condition in (text, None))
+        target = guided(v, v_null, guidance_scale.view(-1, *[1] * (z.dim() - 1)))
         return z, log_snr, target, torch.ones_like(log_snr), (uniform * BINS).long()
 
 
@@ -142,7 +124,8 @@ class StageTask(_StudentTask):
     ) -> None:  # fmt: skip
         super().__init__(f"{weighting} {stage.student_steps}", recipe, scales, corpus, teacher, seed)
         if teacher.schedule != stage.schedule:
-            raise ConfigError(f"{self.name}: the teacher was trained on {teacher.schedule}, this stage asks for {stage.schedule}; use the teacher's")
+            theirs, asked = teacher.schedule.facts(), stage.schedule.facts()
+            raise ConfigError(f"{self.name}: the teacher was trained on {theirs}, this stage asks for {asked}; use the teacher's")
         if teacher.steps != stage.teacher_steps:
             raise ConfigError(
                 f"{self.name}: the teacher takes {teacher.steps} steps, this stage asks for {stage.teacher_steps}; start from its steps"
@@ -150,7 +133,7 @@ class StageTask(_StudentTask):
         self.stage = stage
         self.stream = f"{stage.teacher_steps} to {stage.student_steps}"  # no weighting: all see the same data and noise
         self.weights = v_weights(weighting, stage.log_snrs, gamma)
-        self.identity |= {"stage": [stage.teacher_steps, stage.student_steps], "schedule": asdict(stage.schedule)}
+        self.identity |= {"stage": [stage.teacher_steps, stage.student_steps], "schedule": stage.schedule.facts()}
         self.identity |= {"weighting": weighting, "gamma": default_gamma(weighting) if gamma is None else gamma}
 
     @property
@@ -159,17 +142,17 @@ class StageTask(_StudentTask):
         return max(bins for bins in range(1, BINS + 1) if self.stage.student_steps % bins == 0)
 
     def _target(
-        self, uniform: Tensor, noised: Callable[[Tensor], Tensor], text: TextCondition, guidance_scale: Tensor, denoiser: Denoiser
+        self, uniform: Tensor, noised: Callable[[Tensor], Tensor], text: Text, guidance_scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         steps = self.stage.student_steps
         step = (uniform * steps).long()
         log_snr = self.stage.log_snrs.to(step.device)[step]
         z = noised(log_snr)
-        target = self.stage.target(lambda z, snr: denoiser(z, snr, text, guidance_scale), z, step)
+        target = self.stage.target(lambda z, snr: self.teacher.predict(z, snr, text, guidance_scale), z, step)
         return z, log_snr, target, self.weights.to(step.device)[step], step * self.bins // steps
 
 
-def loss_by_level(losses: Sequence[Mapping[str, Any]], schedule: CosineSchedule) -> list[dict[str, float]]:
+def loss_by_level(losses: Sequence[Mapping[str, Any]], schedule: Schedule) -> list[dict[str, float]]:
     """Mean unweighted v-MSE of each bin over lines of a loss log, with the bin's range of log_snr; lowest t first."""
     summed = np.sum([line["bin_loss"] for line in losses], axis=0)
     counts = np.sum([line["bin_count"] for line in losses], axis=0)

@@ -23,7 +23,7 @@ from tta_bench.rng import generator
 
 @dataclass(frozen=True)
 class LatentCorpus:
-    """key: SHA-256 of corpus and codec. latents: (N, C, L) float32, normalised. captions: N tuples of variants."""
+    """key: SHA-256 of corpus and codec. latents: (N, C, L), or (N, C, L, F), float32, normalised. captions: N tuples of variants."""
 
     key: str
     latents: npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ class LatentCorpus:
 class Draw:
     """What every denoiser's update draws, of the whole batch and then the process's share: the same for all weightings of one seed.
 
-    x: (B, C, L) latents. eps: noise alike. captions: B texts. uniform: (B,) in (0, 1), one in each B-th part: for times or steps.
+    x: (B, ...) latents. eps: noise alike. captions: B texts. uniform: (B,) in (0, 1), one in each B-th part: for times or steps.
     """
 
     x: Tensor
@@ -59,8 +59,8 @@ def draw(corpus: LatentCorpus, seed: int, name: str, step: int, batch: int, shar
 
 
 def at_level(drawn: Draw, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """z and v-target (B, C, L) float32 of clean latents at noise levels log_snr (B,)."""
-    alpha, sigma = (part.float()[:, None, None] for part in alpha_sigma(log_snr))
+    """z and v-target (B, ...) float32 of clean latents at noise levels log_snr (B,)."""
+    alpha, sigma = (part.float().view(-1, *[1] * (drawn.x.dim() - 1)) for part in alpha_sigma(log_snr))
     return noisy(drawn.x, drawn.eps, alpha, sigma), v_from_x_eps(drawn.x, drawn.eps, alpha, sigma)
 
 

@@ -46,9 +46,9 @@ def test_bad_batches_are_errors(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("vgish", "unknown embedder 'vgish'; known: mel, yamnet"),
-        ("yamnet", "needs its weights file; write yamnet:PATH"),
-        ("yamnet:", "needs its weights file"),
+        ("vgish", "unknown embedder 'vgish'; known: mel, log_mel"),
+        ("yamnet", "tta-bench weights pull yamnet"),
+        ("yamnet:", "nothing follows the colon; write yamnet:PATH"),
         ("mel:x", "mel takes no file"),
         ("yamnet:nowhere.safetensors", "does not exist"),
     ],

@@ -12,8 +12,9 @@ from tta_bench.diffusion.guidance import guided
 from tta_bench.diffusion.schedule import CosineSchedule, alpha_sigma
 from tta_bench.diffusion.weighting import v_weights
 from tta_bench.errors import ConfigError
-from tta_bench.harness.distillation import GuidedTask, StageTask, StudentObjective, Teacher, loss_by_level
+from tta_bench.harness.distillation import GuidedTask, StageTask, StudentObjective, loss_by_level
 from tta_bench.harness.recipe import GuidedRecipe, Optimisation, Runtime
+from tta_bench.harness.teachers import BundleTeacher
 from tta_bench.harness.training import train
 from tta_bench.models.denoiser import TextCondition
 
@@ -22,13 +23,13 @@ ALL = np.arange(16)
 CPU = torch.device("cpu")
 
 
-def stage_task(weighting: str = "bsa", steps: tuple[int, int] = (200, 100), seed: int = 0, of: Teacher | None = None) -> StageTask:
+def stage_task(weighting: str = "bsa", steps: tuple[int, int] = (200, 100), seed: int = 0, of: BundleTeacher | None = None) -> StageTask:
     return StageTask(RECIPE, Stage(SCHEDULE, *steps), weighting, 5.0, (1.0, 6.0), latent_corpus(), of or teacher(steps[0]), seed)
 
 
-def walk(of: Teacher, batch: dict[str, torch.Tensor], delta: float, steps: int) -> torch.Tensor:
+def walk(of: BundleTeacher, batch: dict[str, torch.Tensor], delta: float, steps: int) -> torch.Tensor:
     """The teacher's own DDIM steps from z, in float64, with the condition of the batch."""
-    text = TextCondition(batch["states"], batch["mask"])
+    text = TextCondition(batch["text"]["states"], batch["text"]["mask"])
     z = batch["z"].double()
     phi = torch.atan(torch.exp(-0.5 * batch["log_snr"].double()))
     for _ in range(steps):
@@ -68,7 +69,8 @@ def test_weightings_see_the_same_data_noise_times_and_scales() -> None:
     a, b, other = stage_task("bsa"), stage_task("constant"), stage_task("bsa", seed=1)
     for step in range(3):
         first, second, third = (task.batch(step, ALL, CPU) for task in (a, b, other))
-        for key in ("z", "log_snr", "target", "states", "guidance_scale"):
+        assert torch.equal(first["text"]["states"], second["text"]["states"])
+        for key in ("z", "log_snr", "target", "guidance_scale"):
             assert torch.equal(first[key], second[key]), key
         assert not torch.equal(first["z"], third["z"])
     assert not torch.equal(a.batch(0, ALL, CPU)["weight"], b.batch(0, ALL, CPU)["weight"])
@@ -86,7 +88,7 @@ def test_the_guided_target_is_classifier_free_guidance() -> None:
     of = teacher()
     task = GuidedTask(GuidedRecipe(updates=1, batch=16, lowest_scale=2.0, highest_scale=4.0), latent_corpus(), of, 0)
     batch = task.batch(0, ALL, CPU)
-    text = TextCondition(batch["states"], batch["mask"])
+    text = TextCondition(batch["text"]["states"], batch["text"]["mask"])
     with torch.no_grad():
         cond, null = of.denoiser(batch["z"], batch["log_snr"], text), of.denoiser(batch["z"], batch["log_snr"])
     assert torch.allclose(batch["target"], guided(cond, null, batch["guidance_scale"][:, None, None]), atol=1e-5)
@@ -119,7 +121,7 @@ def test_refusals() -> None:
         Stage(SCHEDULE, 25, 12)
     with pytest.raises(ConfigError, match="the teacher takes 100 steps, this stage asks for 200"):
         stage_task(of=teacher(100))
-    other = Teacher(stirred(teacher().denoiser), teacher().text, "x", CosineSchedule(-10.0, 10.0), 200)
+    other = BundleTeacher(stirred(teacher().denoiser), teacher().text, "x", CosineSchedule(-10.0, 10.0), 200)
     with pytest.raises(ConfigError, match=r"the teacher was trained on .*-10"):
         stage_task(of=other)
     with pytest.raises(ConfigError, match="training latents are 4 x 16, the teacher's 4 x 8"):
@@ -129,7 +131,7 @@ def test_refusals() -> None:
 def test_the_loss_log_says_which_noise_levels_are_how_bad() -> None:
     task = stage_task(steps=(25, 5))
     batch = task.batch(0, ALL, CPU)
-    objective = StudentObjective(stirred(task.objective.denoiser, 3))
+    objective = StudentObjective(stirred(task.objective.denoiser, 3), task.teacher)
     out = objective.losses(batch)
     assert out["bin_count"].sum() == 16
     assert torch.allclose(out["bin_loss"].sum() / 16, out["unweighted"], rtol=1e-5)

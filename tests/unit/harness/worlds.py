@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tta_bench.diffusion.schedule import CosineSchedule
-from tta_bench.harness.distillation import Teacher
+from tta_bench.harness.teachers import BundleTeacher
 from tta_bench.harness.train_teacher import LatentCorpus
 from tta_bench.harness.training import initial_weights
 from tta_bench.models.bundle import save_network
@@ -45,8 +45,8 @@ def denoiser(seed: int = 0) -> Denoiser:
         return stirred(Denoiser(DENOISER), seed)
 
 
-def teacher(steps: int = 200, seed: int = 0) -> Teacher:
-    return Teacher(denoiser(seed), text_encoder(), f"teacher {seed}", SCHEDULE, steps)
+def teacher(steps: int = 200, seed: int = 0) -> BundleTeacher:
+    return BundleTeacher(denoiser(seed), text_encoder(), f"teacher {seed}", SCHEDULE, steps)
 
 
 def latent_corpus(clips: int = 40, channels: int = 4, frames: int = 8) -> LatentCorpus:
