@@ -30,7 +30,9 @@ def list_() -> None:
 @weights.command()
 def pull(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of tta-bench weights list.")],
-    address: Annotated[str | None, typer.Option(metavar="URL", help="Fetch from here instead; of several files, their folder's, with / at its end.")] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="Fetch from here instead; of several files, their folder's, with / at its end.")
+    ] = None,
     trust_pickle: Annotated[str | None, _TRUST] = None,
     sha256: Annotated[str | None, _OTHER] = None,
 ) -> None:
