@@ -223,12 +223,14 @@ def test_a_note_that_cannot_be_used(official: Path, cache: Path, data: bytes) ->
 
 
 def test_a_note_leads_to_no_file_elsewhere(official: Path, cache: Path, tmp_path: Path) -> None:
-    store.add(official)
+    stored = store.add(official).path
+    stored.rename(tmp_path / "copy")
     note = cache / "weights" / "vggish.json"
-    note.write_text(note.read_text().replace('"vggish.safetensors"', '"../../../vggish-10086976.pth"'))
+    note.write_text(note.read_text().replace('"vggish.safetensors"', '"../../../copy"'))
+    assert (stored.parent / "../../../copy").exists()
     assert store.state("vggish").status == "damaged"
-    store.remove("vggish")
-    assert official.exists()
+    assert store.remove("vggish")
+    assert (tmp_path / "copy").exists()
 
 
 def test_without_a_note_nothing_is_there(official: Path, cache: Path) -> None:
