@@ -36,7 +36,8 @@ class Clips(Settings):
     """What is generated: `n` captions. Without a manifest, the first n clips (256 by default) of SynthCaps' `split`, drawn by `seed`.
 
     manifest: CSV as `tta_bench.data.manifest.read_manifest` reads it, `folder` its audio, which is the reference; all of it,
-    or n clips in the order of their ids. real: another such CSV, of other recordings of the same kind, for the row "real audio".
+    or n clips in the order of their ids. list: only the clips that the manifest's column of this name marks with 1, e.g. "tango" in what
+    `tta-bench audiocaps` writes. real: another such CSV, of other recordings of the same kind, for the row "real audio".
     """
 
     n: int | None = Field(default=None, ge=2, le=1_000_000)
@@ -44,6 +45,7 @@ class Clips(Settings):
     seed: int = 0
     manifest: PathText | None = None
     folder: PathText | None = None
+    list: str | None = Field(default=None, min_length=1)
     real: PathText | None = None
 
     @model_validator(mode="before")
@@ -215,7 +217,7 @@ def resolve_run(values: Mapping[str, Any], source: str, name: str, quick: bool =
 def quickened(config: RunConfig) -> RunConfig:
     """At most 64 clips, one seed, times from the generation's own batches."""
     asked = config.clips
-    there = asked.n or (len(read_manifest(asked.manifest, asked.folder)) if asked.manifest else QUICK_CLIPS)
+    there = asked.n or (len(read_manifest(asked.manifest, asked.folder, asked.list)) if asked.manifest else QUICK_CLIPS)
     clips = asked.model_copy(update={"n": min(there, QUICK_CLIPS)})
     return config.model_copy(update={"clips": clips, "seeds": config.seeds[:1], "timing_repeats": 0})
 
