@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,9 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
 def _load(path: Path) -> Any:
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of protocols that may not be understood: those that are not are errors
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
 _VAE_NAMES = [  # names of AudioLDM's modules, and of diffusers'
