@@ -19,18 +19,16 @@ from tta_bench.systems.pipeline_files import CARD
 def student_scheduler(teacher: Any) -> Any:
     """DDIM on the teacher's noise schedule over the trailing grid, for a network that predicts v."""
     changed = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "clip_sample": False, "thresholding": False}
-    return hf_part("diffusers", "DDIMScheduler").from_config({**teacher.config, **changed})
+    known = {key: value for key, value in teacher.config.items() if not key.startswith("_")}  # notes, by which defaults would win
+    return hf_part("diffusers", "DDIMScheduler").from_config({**known, **changed})
 
 
 def export_student(teacher: Pipeline, denoiser: Any, folder: Path, card: Mapping[str, Any]) -> None:
     """Write the teacher's pipeline with `denoiser` (guidance folded in) and DDIM in place of its own; the folder appears once it is whole."""
-    parts = teacher.parts
-    before = parts.unet, parts.scheduler
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     try:
-        parts.register_modules(unet=denoiser, scheduler=student_scheduler(before[1]))
         with quiet():
-            parts.save_pretrained(temporary, safe_serialization=True)
+            teacher.save(temporary, denoiser, student_scheduler(teacher.own_scheduler))
         write_text(temporary / CARD, json.dumps(dict(card), indent=1) + "\n")
         if folder.exists():
             raise StorageError(f"{folder}: is there already, as another student; delete it, or choose another --out")
@@ -38,5 +36,4 @@ def export_student(teacher: Pipeline, denoiser: Any, folder: Path, card: Mapping
     except OSError as error:
         raise cannot_write(folder, error) from error
     finally:
-        parts.register_modules(unet=before[0], scheduler=before[1])
         shutil.rmtree(temporary, ignore_errors=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.systems.pipelines import CAPTIONS, audioldm, ddim
+from tests.unit.systems.pipelines import CAPTIONS, audioldm, audioldm2, ddim, write_tango
 from tta_bench.audio import write_audio
 from tta_bench.checkpoints import tensors_digest
 from tta_bench.config import parse_settings
@@ -268,6 +268,34 @@ def test_refusals(asked: dict[str, Any], tmp_path: Path, changes: dict[str, Any]
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", ["tango", "audioldm2"])
+def test_other_kinds_become_students_that_load_and_run(tmp_path: Path, kind: str) -> None:
+    """Tango's parts are those of diffusers, though it has no pipeline there."""
+    if kind == "tango":
+        write_tango(tmp_path / kind)
+    else:
+        audioldm2(tmp_path).save_pretrained(tmp_path / kind)
+    values = {
+        "teacher": f"diffusers:{tmp_path / kind}", "weighting": "min_snr", "steps": [2, 1], "out": tmp_path / "out", "device": "cpu",
+        "data": manifest(tmp_path / "clips", 4), "clip_s": 0.2, "updates": [1], "guided_updates": 1, "batch": 2, "export_guidance": 3.0,
+    }  # fmt: skip
+    assert run(values) == ["student-min_snr-1"]
+    teacher, student = (load_pipeline(str(place)) for place in (tmp_path / kind, tmp_path / "out" / "student-min_snr-1"))
+    assert (student.kind, student.prediction_type, student.own_scheduler.config.timestep_spacing) == (kind, "v_prediction", "trailing")
+    np.testing.assert_allclose(student.alphas_cumprod, teacher.alphas_cumprod, rtol=1e-6)
+    assert student.final_alpha_cumprod == pytest.approx(teacher.final_alpha_cumprod)
+    schedule = schedule_of(student)
+    system = load_diffusers(str(tmp_path / "out" / "student-min_snr-1"), audio_s=0.2)
+    clip = Clip("a", CAPTIONS[0])
+    ((_, audio),) = system.generate([clip], steps=1, guidance_scale=3.0, seed=0)
+    z = torch.from_numpy(system.noise("a", 0))[None]
+    with torch.no_grad():
+        conditioning = student.conditioning([clip.caption], 0.2)
+        latents = ddim_path(lambda z, snr: student.denoise(z, schedule.timesteps(snr), conditioning), z, schedule.angles(1))
+        expected = student.decode(latents, 0.2)[0].numpy()
+    np.testing.assert_allclose(audio, expected, atol=1e-3 * np.abs(expected).max())
+
+
 def test_a_scale_input_is_neither_added_twice_nor_to_what_has_none(teacher: PipelineTeacher) -> None:
     with pytest.raises(ConfigError, match="takes a guidance scale already"):
         with_scale(with_scale(teacher.pipeline.denoiser))
@@ -286,8 +314,14 @@ def test_gradient_checkpointing_changes_no_gradient(teacher: PipelineTeacher) ->
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
 
 
-def test_the_scheduler_of_students_keeps_the_noise_schedule(teacher: PipelineTeacher) -> None:
+@pytest.mark.parametrize("published", [False, True])
+def test_the_scheduler_of_students_keeps_the_noise_schedule(teacher: PipelineTeacher, tmp_path: Path, published: bool) -> None:
+    """Published configurations are older than some keys, which diffusers then insists on having at their defaults."""
     own = teacher.pipeline.own_scheduler
+    if published:
+        kept = ("beta_start", "beta_end", "beta_schedule", "clip_sample", "set_alpha_to_one", "steps_offset", "num_train_timesteps")
+        (tmp_path / "scheduler_config.json").write_text(json.dumps({key: own.config[key] for key in kept}))
+        own = type(own).from_pretrained(tmp_path)
     changed = student_scheduler(own)
     assert torch.equal(changed.alphas_cumprod, own.alphas_cumprod)
     assert (changed.config.prediction_type, changed.config.timestep_spacing, changed.config.clip_sample) == ("v_prediction", "trailing", False)
