@@ -134,6 +134,7 @@ def distill(
     clip_s: Annotated[float | None, typer.Option(help="Pipelines: seconds to which audio is cut or padded; their own by default.")] = None,
     export_guidance: Annotated[float | None, typer.Option(help="Pipelines: guidance scale folded into the students; 2.5 by default.")] = None,
     gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Pipelines: less memory, a third more time.")] = False,
+    precision: Annotated[Literal["no", "bf16"] | None, typer.Option(help="Pipelines: bf16 runs the student under autocast.")] = None,
 ) -> None:
     """Distil a teacher into students of fewer steps: guidance folded in first, then progressive distillation. Resumable."""
     from tta_bench.config import parse_settings
@@ -145,7 +146,7 @@ def distill(
              "folder": folder, "clips": clips, "updates": updates and _numbers("--updates", updates), "guided_updates": guided_updates,
              "guidance_scales": guidance_scales and _numbers("--guidance-scales", guidance_scales, "1,4", float), "batch": batch,
              "learning_rate": learning_rate, "gamma": gamma, "seed": seed, "device": device, "threads": threads, "clip_s": clip_s,
-             "export_guidance": export_guidance, "gradient_checkpointing": gradient_checkpointing or None}  # fmt: skip
+             "export_guidance": export_guidance, "gradient_checkpointing": gradient_checkpointing or None, "precision": precision}  # fmt: skip
     settings = parse_settings(DistillConfig, {key: value for key, value in flags.items() if value is not None}, "command line")
     with progress_bars() as progress:
         made = run(settings, progress)

@@ -44,7 +44,8 @@ class DistillConfig(Settings):
     without it SynthCaps, `clips` clips.
 
     Of pipelines only: clip_s, to which audio is cut or padded (the pipeline's own length by default); export_guidance, the guidance scale that is
-    folded into the students (2.5 by default; guidance_scales is that one scale, unless it is given, and must hold it); gradient_checkpointing.
+    folded into the students (2.5 by default; guidance_scales is that one scale, unless it is given, and must hold it); gradient_checkpointing;
+    precision, bf16 running the student under autocast while its targets stay in float32.
     """
 
     teacher: Annotated[str, BeforeValidator(_text)]
@@ -66,6 +67,7 @@ class DistillConfig(Settings):
     clip_s: float | None = Field(default=None, ge=0.2, le=600.0)
     export_guidance: float | None = Field(default=None, gt=0.0, le=100.0)
     gradient_checkpointing: bool = False
+    precision: Literal["no", "bf16"] = "no"
 
     @property
     def pipeline(self) -> str | None:
@@ -88,7 +90,7 @@ class DistillConfig(Settings):
             raise ValueError("clips counts clips of SynthCaps, and data is given; leave one of them out")
         if self.folder and not self.data:
             raise ValueError("folder holds the audio of data, which is not given; add it, or leave folder out")
-        idle = [name for name in ("clip_s", "export_guidance", "gradient_checkpointing") if name in self.model_fields_set]
+        idle = [name for name in ("clip_s", "export_guidance", "gradient_checkpointing", "precision") if name in self.model_fields_set]
         if idle and self.pipeline is None:
             raise ValueError(f"{idle[0]} is for teachers that are pipelines (--teacher diffusers:PATH); leave it out")
         if self.clip_s and not self.data:
@@ -97,13 +99,13 @@ class DistillConfig(Settings):
 
     def training(self, clip_s: float) -> TrainConfig:
         """The sections of a training configuration that do it, on clips of the teacher's length."""
-        common = {"batch": self.batch, "learning_rate": self.learning_rate, "warm_up": 0, "decay": "linear", "autocast": False}
+        common = {"batch": self.batch, "learning_rate": self.learning_rate, "warm_up": 0, "decay": "linear", "autocast": self.precision != "no"}
         lowest, highest = self.guidance_scales or (GuidedRecipe.model_fields[name].default for name in ("lowest_scale", "highest_scale"))
         synth = {} if self.clips is None else {"clips": self.clips}
         values = {
             "out": self.out, "seed": self.seed,
             "data": {"manifest": self.data, "folder": self.folder, "clip_s": clip_s} if self.data else synth,
-            "runtime": {"device": self.device, "threads": self.threads},
+            "runtime": {"device": self.device, "threads": self.threads, "precision": self.precision},
             "guided": {**common, "updates": self.guided_updates or _GUIDED_UPDATES, "lowest_scale": lowest, "highest_scale": highest},
             "students": {
                 "weightings": [self.weighting], "steps": self.steps[1:], "teacher_steps": self.steps[0], "gamma": self.gamma,
