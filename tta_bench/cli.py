@@ -174,7 +174,7 @@ def examine(
     typer.echo(f"{', '.join(map(str, written))}; shown in {settings.out / 'README.md'}")
 
 
-for command in (run_commands.run, run_commands.report, run_commands.check, run_commands.baseline, setup_commands.audiocaps):
+for command in (run_commands.run, run_commands.report, run_commands.check, run_commands.baseline, setup_commands.audiocaps, setup_commands.doctor):
     app.command()(command)
 
 
