@@ -162,11 +162,12 @@ def _weights() -> list[Weights]:
     return [Weights(item.entry.name, item.status, item.entry.needed_by, item.entry.size) for item in states()]
 
 
-def _lacking(packages: Sequence[Package]) -> tuple[str, ...]:
-    return tuple(package.name for package in packages if package.status != "ok")
+def _lacking(packages: Sequence[Package]) -> bool:
+    """Whether an extra is not there; one that the installed distribution does not know of is not."""
+    return not packages or any(package.status != "ok" for package in packages)
 
 
-def _abilities(lacking: Mapping[str, tuple[str, ...]], weights: Sequence[Weights]) -> list[Ability]:
+def _abilities(lacking: Mapping[str, bool], weights: Sequence[Weights]) -> list[Ability]:
     """Embedders, metrics, systems and commands with what each lacks. A metric can be computed where some embedder that serves it can."""
     from tta_bench.metrics.suite import METRICS
 
@@ -201,9 +202,8 @@ def _fixes(
     elif problems:
         fixes.append(Fix(f"pip install --force-reinstall {DISTRIBUTION}", "the core"))
     for extra in EXTRAS:
-        missing = [item for item in packages[extra] if item.status != "ok"]
-        blamed = extra == "hf" and broken and all(item.status == "broken" for item in missing)  # the neighbours' fault
-        if missing and not blamed:
+        blamed = extra == "hf" and broken and all(item.status != "absent" for item in packages[extra])  # the neighbours' fault
+        if _lacking(packages[extra]) and not blamed:
             alone = " (in an environment of its own)" if extra == "reference" else ""
             fixes.append(Fix(f"pip install '{DISTRIBUTION}[{extra}]'", f"{_PURPOSES[extra]}{alone}"))
     for item in weights:

@@ -26,7 +26,7 @@ _NEVER_IMPORTED = ("panns-inference", "laion-clap", "frechet-audio-distance")
 _CHILD = """
 import importlib, json, sys
 name, parts = sys.argv[1], sys.argv[2:]
-facts = {}
+facts = {"probed": name}
 try:
     module = importlib.import_module(name)
     for part in parts:
@@ -97,9 +97,12 @@ def _imported(module: str, parts: Iterable[str]) -> dict[str, Any]:
         return {"error": ["OSError", f"no process could be started: {error.strerror}"]}
     last = child.stdout.rstrip().rpartition("\n")[2]
     try:
-        return dict(json.loads(last))
-    except (ValueError, TypeError):
-        return {"error": ["Crash", _ending(child.returncode)]}
+        facts = dict(json.loads(last))
+        if facts.pop("probed") == module:
+            return facts
+    except (ValueError, TypeError, KeyError):  # what the package itself printed before it ended the process
+        pass
+    return {"error": ["Crash", _ending(child.returncode)]}
 
 
 def _ending(code: int) -> str:

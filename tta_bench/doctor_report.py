@@ -74,8 +74,14 @@ def _abilities(out: Console, abilities: Sequence[Ability]) -> None:
         working = [item.name for item in items if item.ok]
         table.add_row(title, Text(", ".join(working) or "none", style="green" if working else "yellow"), "")
         for item in (item for item in items if not item.ok):
-            table.add_row("", Text(item.name, style="yellow"), Text(", ".join(item.lacks)))
+            table.add_row("", Text(item.name, style="yellow"), Text(_lacks(item)))
     _print(out, table)
+
+
+def _lacks(item: Ability) -> str:
+    extras, others = ([name for name in item.lacks if name.startswith("[") is bracket] for bracket in (True, False))
+    what = "weights " if item.kind == "embedder" else ""
+    return ", ".join([*extras, *([what + ", ".join(others)] if others else [])])
 
 
 def _fixes(out: Console, found: Diagnosis) -> None:

@@ -37,9 +37,12 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print it as JSO
 
     Exit code 2 where the core does not work.
     """
+    from rich.console import Console
+
     from tta_bench.doctor import diagnose
 
-    found = diagnose()
+    with Console(stderr=True).status("importing every package once"):
+        found = diagnose()
     if as_json:
         import json
 
