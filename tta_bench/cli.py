@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tta_bench import __version__, run_commands, setup_commands
+from tta_bench import __version__, run_commands, setup_commands, weights_commands
 from tta_bench.errors import TtaBenchError
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -176,6 +176,7 @@ def examine(
 
 for command in (run_commands.run, run_commands.report, run_commands.check, run_commands.baseline, setup_commands.audiocaps, setup_commands.doctor):
     app.command()(command)
+app.add_typer(weights_commands.weights, name="weights")
 
 
 def _numbers(flag: str, text: str, example: str = "200,100,50,25", kind: type[float] = int) -> list[float]:
@@ -225,9 +226,9 @@ def main() -> None:
 
 
 def _command(error: Any) -> str:
-    """Name of the command whose usage is wrong, with a space behind it, if one was reached."""
-    name = getattr(getattr(error, "ctx", None), "info_name", None)
-    return "" if name in (None, "tta-bench") else f"{name} "
+    """Names of the commands whose usage is wrong, with a space behind them, if any was reached."""
+    names = getattr(getattr(error, "ctx", None), "command_path", "").removeprefix("tta-bench").strip()
+    return f"{names} " if names else ""
 
 
 if __name__ == "__main__":

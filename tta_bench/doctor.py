@@ -17,7 +17,7 @@ import tta_bench
 from tta_bench.doctor_probe import Package, probe_all
 
 DISTRIBUTION = "tta-bench"
-EXTRAS = ("hf", "yamnet", "train", "ray", "reference")  # those that are for users
+EXTRAS = ("hf", "yamnet", "train", "reference")  # those that are for users
 _LEANING = ("frechet-audio-distance", "laion-clap")  # on the neighbours
 _NEIGHBOURS = ("torchvision", "torchaudio")  # nobody needs them but [reference]; broken ones break transformers and diffusers
 
@@ -234,13 +234,11 @@ _COMMANDS = {
     "train, distill": "train",
     "distill --teacher diffusers:PATH": "hf",
     "weights add yamnet.h5": "yamnet",
-    "run --ray": "ray",
     "evaluate --backend reference": "reference",
 }
 _PURPOSES = {
     "hf": "clap-laion, pipelines, their distillation",
     "yamnet": "Google's own yamnet.h5",
     "train": "train, distill",
-    "ray": "run --ray",
     "reference": "evaluate --backend reference",
 }

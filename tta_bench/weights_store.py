@@ -171,7 +171,7 @@ def _is_needed(name: str, file: Published, sha256: str | None) -> bool:
     found = state(name)
     there = found.source_sha256.get(file.file)
     if there is not None and sha256 is not None and there != sha256.lower():
-        raise WeightsError(f"{name}: {_taken_from(name, there)}")
+        raise WeightsError(_taken_from(name, there))
     return there is None or found.status == "damaged"
 
 

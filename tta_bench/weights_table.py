@@ -45,6 +45,11 @@ class Entry:
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size or 0 for size in sizes)
 
+    @property
+    def hashes_known(self) -> bool:
+        """Whether there is an official hash of every file; where not, the first use of one is trusted."""
+        return all(file.sha256 for file in self.files)
+
 
 def entry(name: str) -> Entry:
     """The entry called `name`. Raises WeightsError that lists the known names."""
