@@ -78,12 +78,20 @@ def _recipe(folder: Path) -> None:
     (folder / "c.toml").write_text('out = "o"\n[data]\nclips = 4\n[codec]\nupdates = 1\n')
 
 
+def _pipeline(folder: Path) -> None:
+    from tests.unit.systems.pipelines import write_audioldm
+
+    write_audioldm(folder / "pipeline")
+    (folder / "c.toml").write_text('[clips]\nn = 2\n[[systems]]\nname = "p"\npipeline = "pipeline"\nsteps = [2]\n')
+
+
 HASH = hashlib.sha256(b"\x89HDF\r\n\x1a\n").hexdigest()
 # name, what lies there before, the command, the extra that brings what it lacks
 CASES: list[tuple[str, Callable[[Path], None], str, str]] = [
     ("yamnet from Google's file", _yamnet, "evaluate --generated g --reference r --embedder yamnet:yamnet.h5 --out run", "yamnet"),
     ("Google's file into the store", _yamnet, f"weights add yamnet.h5 --sha256 {HASH}", "yamnet"),
     ("clap-laion", _clap, "evaluate --generated g --reference r --embedder clap-laion:clap.safetensors --out run", "hf"),
+    ("a pipeline in a sweep", _pipeline, "run --config c.toml --out run", "hf"),
     ("train", _recipe, "train c.toml", "train"),
     ("distill", _recipe, "distill --teacher {assets} --weighting bsa --steps 200,100 --out d --clips 4 --updates 1 --device cpu", "train"),
 ]
