@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickletools
 import re
+import shlex
 import warnings
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
@@ -236,7 +237,7 @@ def _refusal(path: Path, file: BufferedReader, reason: str) -> str:
     what = f"it calls {wanted[1]}" if wanted else "it is written in a form that only Python's own pickle reads"
     return (
         f"{path}: is a pickle that can run code when it is loaded ({what}), and was not loaded; if you know where it comes from and trust it: "
-        f"tta-bench weights add {path} --trust-pickle {sha256}"
+        f"tta-bench weights add {shlex.quote(str(path))} --trust-pickle {sha256}"
     )
 
 

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from tta_bench.checkpoints import is_web_page
-from tta_bench.errors import WeightsError
+from tta_bench.errors import StorageError, WeightsError
 from tta_bench.files import cannot_write, write_text
 
 _MOST_REDIRECTS = 10
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16  # what of a chunk has come is lost where the connection breaks
 _MB = 1_000_000
 _TIMEOUTS = (15.0, 60.0)  # seconds to connect, and without a byte
 
@@ -67,7 +67,7 @@ def download(
         if not part.resumable():
             part.drop()
         raise WeightsError(str(error)) from error
-    except WeightsError:
+    except (WeightsError, StorageError):
         part.drop()
         raise
     except OSError as error:
@@ -139,15 +139,13 @@ def _fetch(session: Any, address: str, part: _Part, expected: Expected, progress
         if reply.status_code not in ((200, 206) if have else (200,)):
             raise WeightsError(f"{address}: the server answers {reply.status_code} {reply.reason}; check the address, or name another by --address")
         total = _total(reply, have)
-        if expected.size is not None and total not in (None, expected.size):
-            raise WeightsError(f"{address}: is {total} bytes long, not {expected.size}; it is not the published file")
         if have == 0:
             part.begin(_validator(reply))
-        _receive(reply, address, part, have, total, progress)
+        _receive(reply, address, part, have, total, expected, progress)
     return None
 
 
-def _receive(reply: Any, address: str, part: _Part, have: int, total: int | None, progress: Progress) -> None:
+def _receive(reply: Any, address: str, part: _Part, have: int, total: int | None, expected: Expected, progress: Progress) -> None:
     """Append what comes to the part; raises _CutOff where that ends too early."""
     import requests
 
@@ -156,6 +154,8 @@ def _receive(reply: Any, address: str, part: _Part, have: int, total: int | None
             for chunk in reply.iter_content(_CHUNK):
                 if have == 0 and is_web_page(chunk[:512]):
                     raise WeightsError(f"{address}: is a web page, not a file of weights; open it in a browser to see what it says")
+                if expected.size is not None and total not in (None, expected.size):
+                    raise WeightsError(f"{address}: is {total} bytes long, not {expected.size}; it is not the published file")
                 file.write(chunk)
                 have += len(chunk)
                 progress(part.name, have // _MB, (total or have) // _MB, "MB")
@@ -188,6 +188,8 @@ def _reply(session: Any, address: str, headers: dict[str, str], timeouts: tuple[
             raise _CutOff(
                 f"{address}: cannot be reached ({_reason(error)}); check the network and the address, then run the command again"
             ) from error
+        except ValueError as error:  # requests reads where a redirect leads
+            raise WeightsError(f"{address}: leads to an address that is none ({error}); name another by --address") from error
         if not reply.is_redirect:
             with reply:
                 yield reply
@@ -205,7 +207,7 @@ def _check_scheme(address: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         allowed = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:  # e.g. a bracket that is not closed
+    except ValueError:
         allowed = False
     if not allowed:
         leads = "is no" if url == address else f"leads to {url}, which is no"

@@ -30,9 +30,7 @@ def list_() -> None:
 @weights.command()
 def pull(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of tta-bench weights list.")],
-    address: Annotated[
-        str | None, typer.Option(metavar="URL", help="Fetch from here instead; of several files, their folder's, with / at its end.")
-    ] = None,
+    address: Annotated[str | None, typer.Option(metavar="URL", help="Fetch from here instead; of several files, their folder, ending in /.")] = None,
     trust_pickle: Annotated[str | None, _TRUST] = None,
     sha256: Annotated[str | None, _OTHER] = None,
 ) -> None:
@@ -110,19 +108,17 @@ def _print_states(found: Sequence[State], folder: Path) -> None:
     from tta_bench.console import console
 
     out = console()
-    table = Table("weights", "MB", "licence", "for", "here", "SHA-256", "published at", box=None, pad_edge=False)
-    for column in table.columns:
-        column.no_wrap = column.header != "published at"
-        column.overflow = "fold"
+    table = Table("weights", "MB", "licence", "here", "SHA-256", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for state in found:
-        entry, files = state.entry, state.entry.files
-        here = state.status if state.status != "there" or state.official else "yours" if entry.hashes_known else "there"
-        hashes = [(state.source_sha256.get(file.file) or file.sha256 or "not known")[:12] for file in files]
+        entry = state.entry
+        here = "there, not as published" if state.status == "there" and entry.hashes_known and not state.official else state.status
+        hashes = [(state.source_sha256.get(file.file) or file.sha256 or "not known")[:12] for file in entry.files]
         size = "?" if entry.size is None else f"{entry.size / 1e6:.0f}"
-        style = {"there": "green", "yours": "green", "damaged": "bold red"}.get(here, "")
-        for number, file in enumerate(files):
-            lead = [entry.name, size, entry.licence, ", ".join(entry.needed_by)] if number == 0 else [""] * 4
-            table.add_row(*map(Text, lead), Text(here if number == 0 else "", style=style), Text(hashes[number]), Text(file.address))
+        style = {"absent": "", "damaged": "bold red"}.get(state.status, "green")
+        table.add_row(*map(Text, (entry.name, size, entry.licence)), Text(here, style=style), Text("\n".join(hashes)))
     out.print(table)
+    for state in found:
+        for file in state.entry.files:
+            out.print(f"{state.entry.name}, for {', '.join(state.entry.needed_by)}: {file.address}", markup=False, soft_wrap=True)
     out.print(f"kept in {folder}", markup=False, soft_wrap=True)

@@ -44,6 +44,7 @@ NO_TORCH = {
     "spectrum",
     "weights",
     "weights_table",
+    "weights_store",
     "download",
     "files",
     "rng",
