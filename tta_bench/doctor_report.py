@@ -67,14 +67,19 @@ def _weights(out: Console, weights: Sequence[Weights]) -> None:
 
 
 def _abilities(out: Console, abilities: Sequence[Ability]) -> None:
-    """By kind: what works on one line, then what does not with what it lacks."""
-    table = Table("can be computed", "", "lacks", box=None, pad_edge=False)
+    """By kind: what works, then what does not with what it lacks."""
+    out.print()
+    out.print("can be computed", style="bold")
     for kind, title in _KINDS.items():
-        items = [item for item in abilities if item.kind == kind]
-        working = [item.name for item in items if item.ok]
-        table.add_row(title, Text(", ".join(working) or "none", style="green" if working else "yellow"), "")
-        for item in (item for item in items if not item.ok):
-            table.add_row("", Text(item.name, style="yellow"), Text(_lacks(item)))
+        working = ", ".join(item.name for item in abilities if item.kind == kind and item.ok)
+        out.print(Text(f"{title}: ").append(working or "none", style="green" if working else "yellow"))
+    lacking = [item for item in abilities if not item.ok]
+    if not lacking:
+        return
+    table = Table("cannot yet", "lacks", box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for item in lacking:
+        table.add_row(Text(item.name, style="yellow"), Text(_lacks(item)))
     _print(out, table)
 
 
