@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.systems.audioldm import AudioLDM
@@ -17,6 +18,7 @@ from tta_bench.systems.hf import hf_part, missing, one_line, quiet
 from tta_bench.systems.pipeline import Conditioning, Pipeline, Request
 from tta_bench.systems.pipeline_files import STOCK, components, pipeline_folder, pipeline_kind
 from tta_bench.systems.stable_audio import StableAudio
+from tta_bench.systems.tango import Tango, load_tango, tango_scheduler
 
 __all__ = ["PIPELINES", "Conditioning", "Options", "Pipeline", "Request", "load_pipeline", "load_scheduler"]
 
@@ -53,7 +55,7 @@ def load_pipeline(place: str, options: Options | None = None) -> Pipeline:
     kind = pipeline_kind(folder)
     try:
         with quiet():
-            parts = _stock(folder, DTYPES[options.precision])
+            parts = (load_tango if kind == "tango" else _stock)(folder, DTYPES[options.precision])
             pipeline = PIPELINES[kind](parts, place)
             _place(pipeline, options)
     except ImportError as error:  # of what diffusers needs for single parts, as torchsde for Stable Audio's scheduler
@@ -68,7 +70,28 @@ def _stock(folder: Path, dtype: torch.dtype) -> Any:
     name = next(name for name, kind in STOCK.items() if kind == pipeline_kind(folder))
     parts = hf_part("diffusers", name).from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=dtype)
     parts.set_progress_bar_config(disable=True)
+    for component, network in parts.components.items():
+        if isinstance(network, nn.Module):
+            _refuse_random(network, folder / component)
     return parts
+
+
+def _refuse_random(network: nn.Module, folder: Path) -> None:
+    """Raises WeightsError for parameters that no file holds: both libraries then draw them at random, and say so in a log line only.
+
+    Files of older versions call some of them differently; as many names that the network does not have are taken for those.
+    """
+    stored = {name for path in folder.glob("*.safetensors") for name in _names(path)}
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    tied = {id(parameters[name]) for name in stored & parameters.keys()}
+    missing = [name for name, parameter in parameters.items() if name not in stored and id(parameter) not in tied]
+    if len(missing) > len(stored - network.state_dict().keys()):
+        raise WeightsError(f"{folder}: {missing[0]} is in none of its files; fetch or copy the folder again")
+
+
+def _names(path: Path) -> list[str]:
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
 
 
 def _place(pipeline: Pipeline, options: Options) -> None:
@@ -83,6 +106,8 @@ def _place(pipeline: Pipeline, options: Options) -> None:
 def load_scheduler(place: str) -> Any:
     """The own scheduler of a pipeline, without its networks."""
     folder = pipeline_folder(place)
+    if pipeline_kind(folder) == "tango":
+        return tango_scheduler(folder)
     name = components(folder).get("scheduler", ("", "DDIMScheduler"))[1]
     try:
         with quiet():
@@ -93,4 +118,4 @@ def load_scheduler(place: str) -> Any:
         raise WeightsError(f"{folder / 'scheduler'}: cannot be loaded ({one_line(error)}); fetch or copy it again") from error
 
 
-PIPELINES: dict[str, Callable[[Any, str], Pipeline]] = {"audioldm": AudioLDM, "audioldm2": AudioLDM2, "stable_audio": StableAudio}
+PIPELINES: dict[str, Callable[[Any, str], Pipeline]] = {"audioldm": AudioLDM, "audioldm2": AudioLDM2, "stable_audio": StableAudio, "tango": Tango}

@@ -173,3 +173,83 @@ def stable_audio(seed: int = 0) -> Any:
         tokenizer=t5_tokenizer(),
         projection_model=seeded(lambda: StableAudioProjectionModel(text_encoder_dim=16, conditioning_dim=4, min_value=0, max_value=32), seed + 3),
     )
+
+
+TANGO_VAE = {
+    "image_key": "fbank", "subband": 1, "embed_dim": 4, "time_shuffle": 1, "scale_factor": 0.9,
+    "ddconfig": {
+        "double_z": True, "z_channels": 4, "resolution": 32, "downsample_time": False, "in_channels": 1, "out_ch": 1, "ch": 32,
+        "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
+    },
+}  # fmt: skip
+TANGO_STFT = {
+    "filter_length": 1024, "hop_length": 160, "win_length": 1024, "n_mel_channels": 8, "sampling_rate": 16_000, "mel_fmin": 0, "mel_fmax": 8000,
+}  # fmt: skip
+TANGO_UNET = {
+    "_class_name": "UNet2DConditionModel", "block_out_channels": [16, 32], "layers_per_block": 1, "sample_size": [32, 2], "in_channels": 4,
+    "out_channels": 4, "norm_num_groups": 8, "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "cross_attention_dim": 16, "attention_head_dim": [2, 4],
+    "use_linear_projection": True,
+}  # fmt: skip
+
+
+def tango_parts(seed: int = 0) -> dict[str, Any]:
+    """The networks of a tiny Tango, as diffusers and transformers have them."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
+
+    vae = {
+        "in_channels": 1, "out_channels": 1, "latent_channels": 4, "block_out_channels": [32, 64], "layers_per_block": 1, "scaling_factor": 0.9,
+        "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2,
+    }  # fmt: skip
+    vocoder = SpeechT5HifiGanConfig(
+        model_in_dim=8, upsample_initial_channel=32, upsample_rates=[5, 4, 2, 2, 2], upsample_kernel_sizes=[16, 16, 8, 4, 4],
+        resblock_kernel_sizes=[3, 7, 11], resblock_dilation_sizes=[[1, 3, 5]] * 3, normalize_before=False, initializer_range=0.2,
+    )  # fmt: skip
+    unet = {key: value for key, value in TANGO_UNET.items() if key != "_class_name"}
+    return {
+        "unet": seeded(lambda: UNet2DConditionModel(**unet), seed),
+        "text_encoder": t5_encoder(seed + 1, 16),
+        "vae": seeded(lambda: AutoencoderKL(**vae), seed + 2),
+        "vocoder": seeded(lambda: SpeechT5HifiGan(vocoder), seed + 3),
+    }
+
+
+def audioldm_names(vae: nn.Module) -> dict[str, torch.Tensor]:
+    """A VAE of two resolutions under the names that AudioLDM's own code gives its tensors."""
+    names = {
+        ".down_blocks.0.resnets.0.": ".down.0.block.0.", ".down_blocks.1.resnets.0.": ".down.1.block.0.",
+        ".down_blocks.0.downsamplers.0.conv.": ".down.0.downsample.conv.", ".up_blocks.0.upsamplers.0.conv.": ".up.1.upsample.conv.",
+        ".up_blocks.0.resnets.0.": ".up.1.block.0.", ".up_blocks.0.resnets.1.": ".up.1.block.1.",
+        ".up_blocks.1.resnets.0.": ".up.0.block.0.", ".up_blocks.1.resnets.1.": ".up.0.block.1.",
+        ".mid_block.resnets.0.": ".mid.block_1.", ".mid_block.resnets.1.": ".mid.block_2.",
+        ".mid_block.attentions.0.group_norm.": ".mid.attn_1.norm.",
+        ".mid_block.attentions.0.to_q.": ".mid.attn_1.q.", ".mid_block.attentions.0.to_k.": ".mid.attn_1.k.",
+        ".mid_block.attentions.0.to_v.": ".mid.attn_1.v.", ".mid_block.attentions.0.to_out.0.": ".mid.attn_1.proj_out.",
+        ".conv_norm_out.": ".norm_out.", ".conv_shortcut.": ".nin_shortcut.",
+    }  # fmt: skip
+    made = {}
+    for name, tensor in vae.state_dict().items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        made[name] = tensor[:, :, None, None] if ".attn_1." in name and tensor.ndim == 2 else tensor
+    return made
+
+
+def write_tango(folder: Path, seed: int = 0) -> Path:
+    """A tiny Tango checkpoint in the official layout, with its UNet's configuration and its text encoder's vocabulary beside it."""
+    parts = tango_parts(seed)
+    folder.mkdir(parents=True)
+    main = {"text_encoder_name": "google/tiny-t5", "scheduler_name": "stabilityai/stable-diffusion-2-1"}
+    (folder / "main_config.json").write_text(json.dumps({**main, "unet_model_config_path": "configs/tiny_config.json", "snr_gamma": 5.0}))
+    (folder / "vae_config.json").write_text(json.dumps(TANGO_VAE))
+    (folder / "stft_config.json").write_text(json.dumps(TANGO_STFT))
+    (folder / "tiny_config.json").write_text(json.dumps(TANGO_UNET))
+    parts["text_encoder"].config.save_pretrained(folder / "tiny-t5")
+    t5_tokenizer().save_pretrained(folder / "tiny-t5")
+    weights = {f"{name}.{key}": value for name in ("unet", "text_encoder") for key, value in parts[name].state_dict().items()}
+    torch.save(weights, folder / "pytorch_model_main.bin")
+    vocoder = {f"vocoder.{key.replace('upsampler.', 'ups.')}": value for key, value in parts["vocoder"].state_dict().items()}
+    vocoder = {key: value for key, value in vocoder.items() if key not in ("vocoder.mean", "vocoder.scale")}
+    torch.save({**audioldm_names(parts["vae"]), **vocoder}, folder / "pytorch_model_vae.bin")
+    return folder
