@@ -74,7 +74,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
 def _interval_notes(records: list[Record]) -> Iterator[str]:
     """What to make of intervals that are missing or reach where the score cannot."""
     done = [record for record in records if record.status == "ok"]
-    absent = ", ".join(f"{record.metric} ({record.embedder})" for record in done if record.ci_low is None)
+    # protocols with "@" are another package's, which gives none
+    absent = ", ".join(f"{record.metric} ({record.embedder})" for record in done if record.ci_low is None and "@" not in record.protocol)
     if absent:
         yield f"no interval for {absent}: too few clips, or no spread among them"
     beyond = [f"{record.metric} ({record.embedder})" for record in done if record.protocol.startswith(_NEVER_NEGATIVE) and (record.ci_low or 0.0) < 0]
