@@ -205,7 +205,8 @@ def _fixes(
         blamed = extra == "hf" and broken and all(item.status != "absent" for item in packages[extra])  # the neighbours' fault
         if _lacking(packages[extra]) and not blamed:
             alone = " (in an environment of its own)" if extra == "reference" else ""
-            fixes.append(Fix(f"pip install '{DISTRIBUTION}[{extra}]'", f"{_PURPOSES[extra]}{alone}"))
+            again = "--force-reinstall " if any(item.status == "broken" for item in packages[extra]) else ""
+            fixes.append(Fix(f"pip install {again}'{DISTRIBUTION}[{extra}]'", f"{_PURPOSES[extra]}{alone}"))
     for item in weights:
         if item.status == "damaged":
             fixes.append(Fix(f"tta-bench weights remove {item.name} && tta-bench weights pull {item.name}", ", ".join(item.needed_by)))

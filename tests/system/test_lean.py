@@ -91,6 +91,7 @@ CASES: list[tuple[str, Callable[[Path], None], str, str]] = [
     ("yamnet from Google's file", _yamnet, "evaluate --generated g --reference r --embedder yamnet:yamnet.h5 --out run", "yamnet"),
     ("Google's file into the store", _yamnet, f"weights add yamnet.h5 --sha256 {HASH}", "yamnet"),
     ("clap-laion", _clap, "evaluate --generated g --reference r --embedder clap-laion:clap.safetensors --out run", "hf"),
+    ("the reference packages", _audio, "evaluate --generated g --reference r --backend reference --embedder vggish:w --out run", "reference"),
     ("a pipeline in a sweep", _pipeline, "run --config c.toml --out run", "hf"),
     ("train", _recipe, "train c.toml", "train"),
     ("distill", _recipe, "distill --teacher {assets} --weighting bsa --steps 200,100 --out d --clips 4 --updates 1 --device cpu", "train"),
