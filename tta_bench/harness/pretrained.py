@@ -12,10 +12,9 @@ from tta_bench.files import digest
 from tta_bench.harness.run_config import RunConfig, SystemConfig, pipeline_place
 from tta_bench.harness.source import Source
 from tta_bench.systems.folder import FolderSystem, refuse_shared
-from tta_bench.systems.pipeline_files import pipeline_checksum, pipeline_folder, pipeline_kind, read_json
+from tta_bench.systems.pipeline_files import pipeline_card, pipeline_checksum, pipeline_folder, pipeline_kind
 from tta_bench.systems.protocol import System
 
-_CARD = "tta_bench.json"  # beside a pipeline that this program distilled
 _Planned = tuple[Source, Callable[[float], int]]
 
 
@@ -34,20 +33,21 @@ def pipeline_source(system: SystemConfig, sampler: str, steps: int, config: RunC
     folder = pipeline_folder(place)
     content = pipeline_checksum(folder)
     scheduler = scheduler_of(load_scheduler(place), sampler, system.name)
-    evaluations = partial(pipeline_evaluations, system.name, scheduler, steps)
+    card = pipeline_card(folder)
+    evaluations = partial(pipeline_evaluations, system.name, scheduler, steps, folded=card.get("guidance_scale"))
     for scale in config.guidance_scales:
         evaluations(scale)
-    card = read_json(folder / _CARD) if (folder / _CARD).exists() else {}
     checksum = digest([content, system.audio_s, dataclasses.asdict(options)])
     load = partial(_load, place, options, content, system.name, sampler, system.audio_s, config.batch_size)
-    about = {"name": system.name, "kind": pipeline_kind(folder), **({"parent": card["parent"]} if "parent" in card else {})}
+    about = {**card, "name": card.get("name", system.name), "kind": pipeline_kind(folder)}
     return Source(system.name, "diffusers", checksum, load, sampler, steps, card.get("weighting"), card.get("parent"), about), evaluations
 
 
 def _load(place: str, options: Any, content: str, name: str, sampler: str, audio_s: float | None, batch_size: int) -> System:
     from tta_bench.systems.diffusers import system_of
 
-    return system_of(_loaded(place, options, content), name, sampler, audio_s, batch_size)
+    folded = pipeline_card(pipeline_folder(place)).get("guidance_scale")
+    return system_of(_loaded(place, options, content), name, sampler, audio_s, batch_size, folded)
 
 
 @lru_cache(maxsize=8)  # networks of a gigabyte or more each

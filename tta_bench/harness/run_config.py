@@ -89,9 +89,8 @@ class SystemConfig(Settings):
         kinds = [key for key in _KINDS if getattr(self, key) is not None]
         if len(kinds) > 1:
             raise ValueError(f"{kinds[0]} and {kinds[1]} exclude each other; a system has one of them")
-        given = self.model_fields_set
         for key, needs in _BELONGS.items():
-            if key in given and getattr(self, key) not in (None, False) and self.kind != needs:
+            if getattr(self, key) != SystemConfig.model_fields[key].default and self.kind != needs:
                 raise ValueError(f"{key} goes with {needs}, which {self.name} does not have; remove it")
         return self
 

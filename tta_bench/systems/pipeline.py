@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -78,6 +79,15 @@ class Pipeline(ABC):
     @abstractmethod
     def sample(self, captions: Sequence[str], noise: Tensor, request: Request) -> Tensor:
         """Latents as the stock pipeline samples them from unit noise (B, *latent_shape)."""
+
+    def save(self, folder: Path, denoiser: nn.Module, scheduler: Any) -> None:
+        """Write a pipeline's folder with all parts, `denoiser` and `scheduler` being in place of its own; safetensors only."""
+        before = {name: self.parts.components[name] for name in ("unet", "scheduler")}
+        try:
+            self.parts.register_modules(unet=denoiser, scheduler=scheduler)
+            self.parts.save_pretrained(folder, safe_serialization=True)
+        finally:
+            self.parts.register_modules(**before)
 
     def level_of_training(self, audio: Tensor) -> Tensor:
         """(B, T) at the level that clips had when the pipeline was trained."""

@@ -12,6 +12,7 @@ from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.files import digest, sha256_file
 from tta_bench.systems.hf import hf_part, one_line
 
+TANGO = "TangoPipeline"  # in model_index.json of a Tango that was saved in the parts of diffusers; there is no such class
 STOCK = {"AudioLDMPipeline": "audioldm", "AudioLDM2Pipeline": "audioldm2", "StableAudioPipeline": "stable_audio"}
 TANGO_FILES = ("main_config.json", "vae_config.json", "stft_config.json", "pytorch_model_main.bin", "pytorch_model_vae.bin")
 _LIBRARIES = ("diffusers", "transformers", "audioldm2", "stable_audio")  # the last two are modules of diffusers' pipelines
@@ -19,6 +20,14 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SUFFIXES = (".json", ".txt", ".model", ".safetensors", ".bin")
 _CONFIGS = ["*.json"]
 _STOCK_PATTERNS = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
+
+
+CARD = "tta_bench.json"  # of a student that `tta-bench distill` made
+
+
+def pipeline_card(folder: Path) -> dict[str, Any]:
+    """What the card in a student's folder says; empty where there is none."""
+    return read_json(folder / CARD) if (folder / CARD).exists() else {}
 
 
 def is_hub_name(place: str) -> bool:
@@ -52,7 +61,7 @@ def pipeline_kind(folder: Path) -> str:
             raise WeightsError(f"{folder}: is a Tango checkpoint without {missing[0]}; copy that file too")
         return "tango"
     index = read_json(folder / "model_index.json")
-    kind = STOCK.get(str(index.get("_class_name")))
+    kind = {**STOCK, TANGO: "tango"}.get(str(index.get("_class_name")))
     if kind is None:
         raise WeightsError(f"{folder / 'model_index.json'}: {index.get('_class_name')} is not known here; known: {', '.join(STOCK)} and Tango")
     for name, (library, _) in components(folder).items():

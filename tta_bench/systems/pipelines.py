@@ -106,7 +106,7 @@ def _place(pipeline: Pipeline, options: Options) -> None:
 def load_scheduler(place: str) -> Any:
     """The own scheduler of a pipeline, without its networks."""
     folder = pipeline_folder(place)
-    if pipeline_kind(folder) == "tango":
+    if not (folder / "model_index.json").exists():
         return tango_scheduler(folder)
     name = components(folder).get("scheduler", ("", "DDIMScheduler"))[1]
     try:

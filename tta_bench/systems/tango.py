@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,20 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from tta_bench.errors import WeightsError
+from tta_bench.files import write_text
 from tta_bench.systems import tango_files
 from tta_bench.systems.audioldm import MelPipeline
 from tta_bench.systems.hf import hf_part, one_line, quiet
 from tta_bench.systems.pipeline import Conditioning, Request
-from tta_bench.systems.pipeline_files import read_json
+from tta_bench.systems.pipeline_files import TANGO, components, read_json
 
 _TIED = ("shared.weight", "encoder.embed_tokens.weight")  # one tensor, under either name or both
 _UNUSED = ("mean", "scale")  # of a vocoder that does not normalise
+_SAFE = {"use_safetensors": True}
+_WITHOUT_WEIGHTS = ("Scheduler", "Tokenizer", "TokenizerFast")
 _TEXT_FILES = ["config.json", "tokenizer*", "spiece.model", "special_tokens_map.json"]
 
 
 @dataclass
 class TangoParts:
-    """Named as diffusers' pipelines name theirs."""
+    """Named as diffusers' pipelines name theirs: the fields are the names of components."""
 
     unet: Any
     vae: Any
@@ -33,10 +37,16 @@ class TangoParts:
     tokenizer: Any
     scheduler: Any
 
-    def to(self, device: str) -> None:
+    @property
+    def components(self) -> dict[str, Any]:
+        """By name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def to(self, device: str | torch.device) -> None:
         """Move all networks."""
-        for network in (self.unet, self.vae, self.vocoder, self.text_encoder):
-            network.to(device)
+        for part in self.components.values():
+            if isinstance(part, nn.Module):
+                part.to(device)
 
 
 class Tango(MelPipeline):
@@ -89,9 +99,23 @@ class Tango(MelPipeline):
                 z = scheduler.step(output, timestep, z, generator=request.generators).prev_sample
         return z
 
+    def save(self, folder: Path, denoiser: nn.Module, scheduler: Any) -> None:
+        """See `Pipeline`. No pipeline of diffusers is Tango, but diffusers and transformers load every part."""
+        parts = replace(self.parts, unet=denoiser, scheduler=scheduler).components
+        index: dict[str, Any] = {"_class_name": TANGO}
+        for name, part in parts.items():
+            part.save_pretrained(folder / name)
+            index[name] = [type(part).__module__.partition(".")[0], type(part).__name__]
+        write_text(folder / "model_index.json", json.dumps(index, indent=2) + "\n")
+
 
 def load_tango(folder: Path, dtype: torch.dtype) -> TangoParts:
-    """All parts of the checkpoint in `folder`, in `dtype`. Raises WeightsError for files that are missing, damaged or of another model."""
+    """All parts of the checkpoint, or of what `Tango.save` wrote, in `folder`, in `dtype`.
+
+    Raises WeightsError for files that are missing, damaged or of another model.
+    """
+    if (folder / "model_index.json").exists():
+        return TangoParts(**{name: _saved(folder / name, *kind, dtype) for name, kind in components(folder).items()})
     main_path, vae_path = folder / "pytorch_model_main.bin", folder / "pytorch_model_vae.bin"
     main, sound = tango_files.read_pickle(main_path), tango_files.read_pickle(vae_path)
     text_place = _text_folder(folder)
@@ -110,6 +134,11 @@ def load_tango(folder: Path, dtype: torch.dtype) -> TangoParts:
         hf_part("transformers", "AutoTokenizer").from_pretrained(text_place, local_files_only=True),
         tango_scheduler(folder),
     )
+
+
+def _saved(folder: Path, library: str, name: str, dtype: torch.dtype) -> Any:
+    loaded = hf_part(library, name).from_pretrained(folder, local_files_only=True, **({} if name.endswith(_WITHOUT_WEIGHTS) else _SAFE))
+    return loaded.to(dtype).eval() if isinstance(loaded, nn.Module) else loaded
 
 
 def tango_scheduler(folder: Path) -> Any:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.unit.systems.pipelines import CAPTIONS, write_audioldm
+import tta_bench
+from tests.unit.systems.pipelines import CAPTIONS, write_audioldm, write_tango
 from tta_bench.audio import read_audio, write_audio
-from tta_bench.errors import ConfigError, InputError, WeightsError
+from tta_bench.errors import ConfigError, ExtraMissing, InputError, WeightsError
 from tta_bench.harness.run_config import RunConfig, input_files, resolve_run
 from tta_bench.harness.sweep import sweep
 from tta_bench.report.render import render
@@ -192,8 +195,41 @@ def test_a_length_that_cannot_be_made_costs_its_cell(pipeline: Path, manifest: P
     assert "audio_s = 0.0001 is shorter than one latent frame" in result.failures[0]["message"]
 
 
+@pytest.mark.parametrize("kind", [{"network": "teacher"}, {"pipeline": "p", "precision": "bf16", "audio_s": 2.0}, {"audio": "a/{steps}"}, {}])
+def test_a_resolved_configuration_reads_back(kind: dict[str, Any], manifest: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path / "run", manifest, [{"name": "x", "steps": [2], **kind}])
+    assert resolve_run(tomllib.loads(config.to_toml()), "test", "test") == config
+    assert config.systems[0].samplers == (("own",) if "pipeline" in kind or "audio" in kind else ("ddim",))
+
+
 def test_an_object_and_a_pipeline_of_one_name(pipeline: Path, manifest: Path, tmp_path: Path) -> None:
     system = load_diffusers(str(pipeline), audio_s=AUDIO_S)
     assert isinstance(system, DiffusersSystem)
     with pytest.raises(ConfigError, match="audioldm has pipeline and an object of that name"):
         sweep(config_of(tmp_path / "run", manifest, [entry(pipeline)]), {"audioldm": system})
+
+
+def test_without_diffusers_the_run_says_what_to_install(pipeline: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(ExtraMissing, match=r"diffusers cannot be used .*pip install 'tta-bench\[hf\]'"):
+        sweep(config_of(tmp_path / "run", manifest, [entry(pipeline)]))
+
+
+def test_a_tango_checkpoint_in_a_run(manifest: Path, tmp_path: Path) -> None:
+    folder = write_tango(tmp_path / "tango")
+    config = config_of(
+        tmp_path / "run", manifest, [entry(folder, name="tango", steps=[2])], guidance_scales=[3.0, 1.0], metrics=["kad"], anchors=False,
+        timing_repeats=0,
+    )  # fmt: skip
+    result = sweep(config)
+    assert result.complete, result.failures
+    assert {(record.guidance_scale, record.nfe, record.family) for record in result.records} == {(3.0, 4, "diffusers"), (1.0, 2, "diffusers")}
+    assert {path.name for path in input_files(config)} >= {"pytorch_model_main.bin", "vae_config.json", "tokenizer.json"}
+
+
+def test_the_same_noise_as_by_load_system(pipeline: Path) -> None:
+    by_name = tta_bench.load_system(f"diffusers:{pipeline}")
+    assert isinstance(by_name, DiffusersSystem)
+    assert by_name.sampler == "own"
+    assert np.array_equal(by_name.noise("a", 0), load_diffusers(str(pipeline)).noise("a", 0))
+    assert not np.array_equal(by_name.noise("a", 0), by_name.noise("b", 0))
