@@ -93,6 +93,7 @@ CASES: list[tuple[str, Callable[[Path], None], str, str]] = [
     ("clap-laion", _clap, "evaluate --generated g --reference r --embedder clap-laion:clap.safetensors --out run", "hf"),
     ("the reference packages", _audio, "evaluate --generated g --reference r --backend reference --embedder vggish:w --out run", "reference"),
     ("a pipeline in a sweep", _pipeline, "run --config c.toml --out run", "hf"),
+    ("a pipeline as teacher", _pipeline, "distill --teacher diffusers:pipeline --weighting bsa --steps 4,2 --out d --clips 4 --device cpu", "hf"),
     ("train", _recipe, "train c.toml", "train"),
     ("distill", _recipe, "distill --teacher {assets} --weighting bsa --steps 200,100 --out d --clips 4 --updates 1 --device cpu", "train"),
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -10,8 +12,10 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.system.refusal import Shell
+from tta_bench.config import parse_settings
 from tta_bench.data.audiocaps import LISTS
 from tta_bench.embedders.load import EMBEDDERS
+from tta_bench.harness.distill_run import DistillConfig
 from tta_bench.harness.run_config import RunConfig
 
 RECIPES = sorted((ROOT / "baselines").glob("audiocaps-*.toml"))
@@ -42,6 +46,23 @@ def test_a_recipe_is_complete(shell: Shell, recipe: Path) -> None:
         assert student.steps == (100, 50, 25)
     assert config.target_system == teacher
     assert config.baseline == "constant"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_students_are_distilled_as_the_recipe_runs_them(recipe: Path) -> None:
+    """What README tells to type is a distillation of the recipe's teacher, at its guidance scale, into its folder."""
+    config = RunConfig.model_validate(tomllib.loads(recipe.read_text()))
+    text = (ROOT / "baselines" / "README.md").read_text()
+    step = text[text.index("6. **Distil**") : text.index("7. **Run**")]
+    assert f"diffusers:{config.systems[0].pipeline}" in step
+    assert config.guidance_scales == ({"declare-lab/tango": 3.0, "cvssp/audioldm-m-full": 2.5}[str(config.systems[0].pipeline)],)
+    assert {f"{student.pipeline}".rpartition("/")[0] for student in config.systems[1:]} <= set(re.findall(r"students/\w+", step))
+    command = re.search(r"tta-bench distill (.*?)\n   ```", step, re.DOTALL)
+    assert command is not None
+    words = shlex.split(command[1].replace("\\\n", " "))
+    values = {words[i].lstrip("-").replace("-", "_"): words[i + 1] for i in range(len(words) - 1) if words[i].startswith("--")}
+    values |= {"steps": [int(count) for count in values["steps"].split(",")], "gradient_checkpointing": True}
+    assert parse_settings(DistillConfig, values, "README").export_guidance == 3.0
 
 
 def test_there_is_a_recipe_for_each_teacher() -> None:
