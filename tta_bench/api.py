@@ -33,12 +33,15 @@ def evaluate(
     """Score a folder of generated audio against a folder of reference audio; as `tta-bench evaluate`.
 
     embedders: "NAME" or "NAME:PATH", or objects with the `Embedder` protocol. metrics: names of `tta_bench.metrics.suite.METRICS`;
-    none means every default one that the embedders can serve. options: captions, skip_bad, out, batch_size, device.
+    none means every default one that the embedders can serve. options: captions, skip_bad, out, batch_size, device, backend.
     Returns an `Evaluation`: `.records`, `.frame()`. Raises TtaBenchError for input that cannot be scored.
     """
     names = tuple(item if isinstance(item, str) else str(getattr(item, "name", item)) for item in embedders)
     values = {"generated": generated, "reference": reference, "embedder": names, "metric": tuple(metrics), **options}
     settings = parse_settings(EvaluateConfig, values, "evaluate")
+    objects = [item for item in embedders if not isinstance(item, str)]
+    if settings.backend == "reference":
+        return run_evaluation(settings, objects or None, progress)
     loaded = [load_embedder(item, settings.device) if isinstance(item, str) else item for item in embedders]
     return run_evaluation(settings, loaded, progress)
 

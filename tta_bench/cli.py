@@ -59,6 +59,13 @@ def evaluate(
     config: Annotated[str | None, typer.Option(metavar="PATH", help="TOML file with these options as keys; flags win.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Clips per batch, 16 by default; changes no score.")] = None,
     device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Where embedders run; cpu by default.")] = None,
+    backend: Annotated[
+        Literal["ours", "reference"] | None,
+        typer.Option(
+            help="reference: FAD by frechet-audio-distance, CLAP by laion-clap themselves, without intervals (extra reference). --embedder is then "
+            "vggish, panns-cnn14-16k, panns-cnn14-32k or clap-laion; without FILE from torch.hub's folder, as those packages do."
+        ),
+    ] = None,
 ) -> None:
     """Score finished audio of any origin: FAD, KAD, KL, IS, CLAP, each with an interval."""
     from tta_bench.config import EvaluateConfig, parse_settings, read_toml
@@ -66,7 +73,7 @@ def evaluate(
     from tta_bench.terminal import print_evaluation, progress_bars
 
     flags = {"generated": generated, "reference": reference, "captions": captions, "embedder": embedder, "metric": metric,
-             "skip_bad": skip_bad, "out": out, "batch_size": batch_size, "device": device}  # fmt: skip
+             "skip_bad": skip_bad, "out": out, "batch_size": batch_size, "device": device, "backend": backend}  # fmt: skip
     values = (read_toml(Path(config)) if config else {}) | {key: value for key, value in flags.items() if value not in (None, [])}
     settings = parse_settings(EvaluateConfig, values, config or "command line")
     with progress_bars() as progress:
@@ -179,7 +186,7 @@ def examine(
     typer.echo(f"{', '.join(map(str, written))}; shown in {settings.out / 'README.md'}")
 
 
-for command in (run_commands.run, run_commands.report, run_commands.check, run_commands.baseline, setup_commands.audiocaps):
+for command in (run_commands.run, run_commands.report, run_commands.check, run_commands.baseline, setup_commands.audiocaps, setup_commands.doctor):
     app.command()(command)
 app.add_typer(weights_commands.weights, name="weights")
 

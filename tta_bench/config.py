@@ -76,6 +76,7 @@ class EvaluateConfig(Settings):
     reference: PathText
     captions: PathText | None = None
     embedder: tuple[str, ...] = Field(("mel",), min_length=1)
+    backend: Literal["ours", "reference"] = "ours"
     metric: tuple[str, ...] = ()
     skip_bad: bool = False
     out: PathText | None = None

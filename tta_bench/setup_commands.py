@@ -30,3 +30,26 @@ def audiocaps(
             typer.echo(
                 f"note: {name} has {LISTS[name]} clips as it is published; numbers of {count} are not comparable with published ones", err=True
             )
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False) -> None:
+    """Say what is installed or broken, which weights are there, what can be computed, and the command that mends each gap.
+
+    Exit code 2 where the core does not work.
+    """
+    from rich.console import Console
+
+    from tta_bench.doctor import diagnose
+
+    with Console(stderr=True).status("importing every package once"):
+        found = diagnose()
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.to_json(), indent=1))
+    else:
+        from tta_bench.doctor_report import print_diagnosis
+
+        print_diagnosis(found)
+    if not found.core_works:
+        raise typer.Exit(2)

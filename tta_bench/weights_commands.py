@@ -105,7 +105,7 @@ def _print_states(found: Sequence[State], folder: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from tta_bench.terminal import console
+    from tta_bench.console import console
 
     out = console()
     table = Table("weights", "MB", "licence", "here", "SHA-256", box=None, pad_edge=False)

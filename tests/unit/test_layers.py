@@ -20,7 +20,8 @@ LAYERS = {
     "embedders": 1.5,  # the bundled one is a network of models
     "systems": 2,
     "harness": 3,
-    **dict.fromkeys(("api", "terminal", "run_commands", "weights_commands", "setup_commands", "pytest_plugin", "cli", "__main__"), 4),
+    **dict.fromkeys(("doctor", "doctor_probe", "doctor_report", "console"), 4),
+    **dict.fromkeys(("api", "terminal", "run_commands", "setup_commands", "weights_commands", "pytest_plugin", "cli", "__main__"), 4),
 }
 BESIDE = {
     "gate": {"errors", "files", "records", "rows", "config", "gate_power"},

@@ -37,7 +37,7 @@ def load_embedder(spec: str, device: str = "cpu") -> Embedder:
     if name not in EMBEDDERS:
         raise InputError(f"embedder {spec}: unknown embedder {name!r}; known: {', '.join(EMBEDDERS)}")
     if device == "cuda":
-        _need_cuda()
+        need_cuda()
     if colon and not path:
         raise InputError(f"embedder {spec}: nothing follows the colon; write {name}:PATH")
     if colon and name in _WITHOUT_WEIGHTS:
@@ -51,7 +51,7 @@ def weights_file(spec: str) -> Path | None:
     if name == "clap-laion" and path in CLAP_CHECKPOINTS:
         return weights_store.find(CLAP_CHECKPOINTS[path])
     if path:
-        return _expanded(path)
+        return expanded(path)
     return weights_store.find(_STORED[name]) if name in _STORED else None
 
 
@@ -59,17 +59,19 @@ def _weights(spec: str) -> Path:
     """As `weights_file`; raises WeightsError saying how to get what the store lacks."""
     name, _, path = spec.partition(":")
     stored = CLAP_CHECKPOINTS.get(path) if name == "clap-laion" and path else None if path else _STORED[name]
-    return weights_store.checkpoint(stored) if stored else _expanded(path)
+    return weights_store.checkpoint(stored) if stored else expanded(path)
 
 
-def _expanded(path: str) -> Path:
+def expanded(path: str) -> Path:
+    """`path` with the user's folder in place of "~"; raises InputError where that is not known."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise InputError(f"{path}: {error}; write the path out") from error
 
 
-def _need_cuda() -> None:
+def need_cuda() -> None:
+    """Raises InputError where PyTorch finds no CUDA device."""
     import torch
 
     if not torch.cuda.is_available():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
@@ -96,8 +96,15 @@ def evaluate(config: EvaluateConfig, embedders: Sequence[Embedder] | None = None
     """Score `config.generated` against `config.reference`; append records to the run folder and return them.
 
     embedders: objects to use in place of the names in the configuration. Everything is checked before anything is embedded.
-    The same call again computes only what is missing. Raises TtaBenchError for input that cannot be scored.
+    With `config.backend` "reference" the reference packages score, and embedders are named. The same call again computes only what is missing.
+    Raises TtaBenchError for input that cannot be scored.
     """
+    if config.backend == "reference":
+        from tta_bench.harness.reference_backend import evaluate_with_packages
+
+        if embedders is not None:
+            raise InputError("backend reference takes names of embedders, not objects; see tta_bench.harness.reference_weights.NAMES")
+        return evaluate_with_packages(config, progress)
     loaded = list(embedders) if embedders is not None else [load_embedder(spec, config.device) for spec in config.embedder]
     check_embedders(loaded)
     generated_files = scan_folder(config.generated, "--generated", AUDIO_SUFFIXES)
@@ -105,7 +112,7 @@ def evaluate(config: EvaluateConfig, embedders: Sequence[Embedder] | None = None
     captions = read_captions(config.captions, [clip.clip_id for clip in generated_files]) if config.captions else None
     plan = make_plan(config, loaded, captions is not None)
     check_partners(plan, generated_files, reference_files)
-    run = config.out or _default_run(config)
+    run = config.out or default_run(config)
     known = read_records(run / "records.jsonl")
 
     cache = FeatureCache(cache_folder())
@@ -117,7 +124,7 @@ def evaluate(config: EvaluateConfig, embedders: Sequence[Embedder] | None = None
             raise InputError(f"--{task} {folder}: {len(side.clip_ids)} usable clips, scores need at least 2; add clips")
         sides.append(side)
     reference, generated = sides
-    job = _Job(run, generated, reference, cache)
+    job = Job(run, generated, reference, cache)
     job.prepare(config)
     scorer = job.scorer(Captions(captions, config.batch_size) if captions else None)
     scored = score_pairs(scorer, plan.pairs, Ledger(known), job.folder, run / "records.jsonl", progress)
@@ -127,8 +134,8 @@ def evaluate(config: EvaluateConfig, embedders: Sequence[Embedder] | None = None
     return Evaluation(scored.records, run, generated, reference, plan.notes, len(scored.records) - scored.new)
 
 
-def _default_run(config: EvaluateConfig) -> Path:
-    """runs/GENERATED-vs-REFERENCE, numbered where that one is of other folders of the same names."""
+def default_run(config: EvaluateConfig) -> Path:
+    """runs/GENERATED-vs-REFERENCE, where none is named; numbered where that one is of other folders of the same names."""
     sides = [str(config.generated.resolve()), str(config.reference.resolve())]
     name = "-vs-".join(Path(side).name for side in sides)
     for number in count(1):
@@ -141,7 +148,7 @@ def _default_run(config: EvaluateConfig) -> Path:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One evaluation: where it writes, both sides, and the features that are packed for them."""
 
     run: Path
@@ -162,10 +169,11 @@ class _Job:
     def _reference_folder(self) -> Path:
         return self.run / "reference" / self.reference.sha256(self.reference.clip_ids)[:16]
 
-    def prepare(self, config: EvaluateConfig) -> None:
-        """Write what describes the run: resolved configuration, environment, clips of both sides."""
+    def prepare(self, config: EvaluateConfig, packages: Mapping[str, str] | None = None) -> None:
+        """Write what describes the run: resolved configuration, environment (and the versions of other `packages`), clips of both sides."""
+        environment = describe_environment() | ({"reference_packages": dict(packages)} if packages else {})
         write_text(self.run / "config.toml", config.model_copy(update={"out": self.run}).to_toml())
-        write_text(self.run / "environment.json", json.dumps(describe_environment(), indent=1) + "\n")
+        write_text(self.run / "environment.json", json.dumps(environment, indent=1) + "\n")
         write_text(self.folder / "clips.json", json.dumps(self.generated.describe(), indent=1) + "\n")
         write_text(self._reference_folder / "clips.json", json.dumps(self.reference.describe(), indent=1) + "\n")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -84,6 +84,15 @@ class Captions:
         return self._rows[key]
 
 
+class Identified(Protocol):
+    """What a record says of an embedder."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def checksum(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Scorer:
     """Scores `generated`. reference: real audio. teacher: what `fidelity_*` compare with. about: fields of records that say what was generated.
@@ -112,7 +121,7 @@ class Scorer:
         both = sorted(set(other.clip_ids) & set(right))
         return both, both
 
-    def blank(self, spec: MetricSpec, embedder: Embedder) -> Record:
+    def blank(self, spec: MetricSpec, embedder: Identified) -> Record:
         """The record of a score that is not there yet: everything but the numbers."""
         used_other, used = self.used(spec)
         other = self.against(spec)

@@ -11,11 +11,13 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from tests.unit.embedders.yamnet_files import random_tensors, variables, write_h5
+from tta_bench import weights_store
 from tta_bench.embedders.load import load_embedder
 from tta_bench.embedders.protocol import pad_batch
 from tta_bench.embedders.yamnet import YamnetEmbedder
 from tta_bench.embedders.yamnet_h5 import read_yamnet_h5
 from tta_bench.errors import WeightsError
+from tta_bench.files import sha256_file
 from tta_bench.spectrum import VGGISH
 
 FRONT_END = {"frontend.window": VGGISH.hann.astype(np.float32), "frontend.mel": VGGISH.matrix.astype(np.float32)}
@@ -65,6 +67,17 @@ def test_one_network_has_one_checksum_whatever_its_file(tmp_path: Path, tensors:
     save_file(converted | {"dense.bias": converted["dense.bias"] + 1.0}, tmp_path / "other.safetensors")
     official, same, other = (YamnetEmbedder(tmp_path / name).checksum for name in ("yamnet.h5", "converted.safetensors", "other.safetensors"))
     assert official == same != other
+
+
+def test_the_store_converts_it_once(tmp_path: Path, cache: Path, tensors: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    path = tmp_path / "yamnet.h5"
+    write_h5(path, variables(tensors, rng))
+    with pytest.raises(WeightsError, match="weights pull yamnet"):
+        load_embedder("yamnet")
+    weights_store.add(path, sha256=sha256_file(path), readers={"hdf5": read_yamnet_h5})
+    direct = load_embedder(f"yamnet:{path}").checksum
+    path.unlink()
+    assert load_embedder("yamnet").checksum == direct
 
 
 @pytest.mark.shared
