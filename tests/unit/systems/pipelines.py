@@ -35,15 +35,16 @@ def roberta_tokenizer(folder: Path) -> Any:
     return RobertaTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=40)
 
 
-def mel_parts(seed: int) -> dict[str, Any]:
-    """VAE with 4 channels and factor 2, vocoder of 8 mels and hop 4 at 16 kHz, AudioLDM's noise schedule."""
+def mel_parts(seed: int, rates: tuple[int, int] = (2, 2)) -> dict[str, Any]:
+    """VAE with 4 channels and factor 2, vocoder of 8 mels and a hop of the rates' product at 16 kHz, AudioLDM's noise schedule."""
     from diffusers import AutoencoderKL
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
     blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
     vae = {"block_out_channels": [8, 16], "norm_num_groups": 4, "in_channels": 1, "out_channels": 1, "latent_channels": 4, "scaling_factor": 0.9}
     vocoder = SpeechT5HifiGanConfig(
-        model_in_dim=8, sampling_rate=16_000, upsample_initial_channel=16, upsample_rates=[2, 2], upsample_kernel_sizes=[4, 4],
+        model_in_dim=8, sampling_rate=16_000, upsample_initial_channel=16,
+        upsample_rates=list(rates), upsample_kernel_sizes=[2 * rate for rate in rates],
         resblock_kernel_sizes=[3, 7], resblock_dilation_sizes=[[1, 3, 5], [1, 3, 5]], normalize_before=False, initializer_range=0.3,
     )  # fmt: skip
     return {
@@ -68,8 +69,8 @@ def ddim(**changes: Any) -> Any:
     return DDIMScheduler(**facts | changes)
 
 
-def audioldm(folder: Path, seed: int = 0) -> Any:
-    """AudioLDMPipeline of 50,000 parameters; `folder` for its tokenizer's files."""
+def audioldm(folder: Path, seed: int = 0, rates: tuple[int, int] = (2, 2)) -> Any:
+    """AudioLDMPipeline of 50,000 parameters; `folder` for its tokenizer's files. rates: see `mel_parts`."""
     from diffusers import AudioLDMPipeline, UNet2DConditionModel
     from transformers import ClapTextConfig, ClapTextModelWithProjection
 
@@ -87,7 +88,7 @@ def audioldm(folder: Path, seed: int = 0) -> Any:
         text_encoder=seeded(lambda: ClapTextModelWithProjection(text), seed + 3),
         tokenizer=roberta_tokenizer(folder / "words"),
         unet=seeded(lambda: UNet2DConditionModel(**unet), seed + 4),
-        **mel_parts(seed),
+        **mel_parts(seed, rates),
     )
 
 
