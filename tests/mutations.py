@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 METRICS, DIFFUSION, HARNESS = "tests/unit/metrics", "tests/unit/diffusion", "tests/unit/harness"
 GATE, SWEEP = "tests/unit/test_gate.py", "tests/unit/harness/test_sweep.py"
 
+YAMNET_H5 = "tests/unit/embedders/test_yamnet_h5.py"
+CHECKPOINTS, DOWNLOAD, STORE = "tests/unit/test_checkpoints.py", "tests/unit/test_download.py", "tests/unit/test_weights_store.py"
+
 # what, file below tta_bench, its text, the mutant's text, tests that must fail
 MUTATIONS = [
     ("n for n-1 in the covariance", "metrics/gaussian.py", "return self.scatter / (self.n - 1)", "return self.scatter / self.n", METRICS),
@@ -78,6 +81,26 @@ MUTATIONS = [
     ("another teacher's fidelity merged", "report/merge.py", "if any(map(_is_fidelity, added)) and not _same_teacher(whole, run):", "if False:", "tests/unit/report"),
     ("settings that differ overlooked", "harness/bundle.py", "differing = first_difference(card, wanted)", 'differing = ""', "tests/system/test_train.py"),
     ("an edited card believed", "models/bundle.py", "if card.get(_SEAL) != _seal(card):", "if False:", "tests/unit/models"),
+    ("a pickle loaded unasked", "checkpoints.py", "if trusted_sha256 is None:", "if False:", CHECKPOINTS),
+    ("any hash trusts a pickle", "checkpoints.py", "if actual != trusted_sha256.lower():", "if False:", CHECKPOINTS),
+    ("names that leave the archive overlooked", "checkpoints.py", "if outside is not None:", "if False:", CHECKPOINTS),
+    ("a packed archive mapped", "checkpoints.py", "return all(member.compress_type == zipfile.ZIP_STORED for member in members)", "return True", CHECKPOINTS),
+    ("a redirect to any address followed", "download.py", 'parts.scheme in ("http", "https") and bool(parts.hostname)', "True", DOWNLOAD),
+    ("from https to http", "download.py", 'if urlsplit(url).scheme == "https" and', "if False and", DOWNLOAD),
+    ("two versions of a download mixed", "download.py", "int(start[1]) == have and _validator(reply) in (None, validator)", "True", DOWNLOAD),
+    ("a download's hash overlooked", "download.py", "if wanted is not None and got != wanted.lower():", "if False:", DOWNLOAD),
+    ("a download's end overlooked", "download.py", "if not part.resumable():", "if True:", DOWNLOAD),
+    ("another epsilon in YAMNet's batch norm", "embedders/yamnet_h5.py", "_EPSILON = 1e-4", "_EPSILON = 1e-3", YAMNET_H5),
+    ("height and width of depthwise kernels swapped", "embedders/yamnet_h5.py", "kernel.transpose(2, 3, 0, 1) if variable", "kernel.transpose(3, 2, 1, 0).swapaxes(0, 1) if variable", YAMNET_H5),
+    ("links of an HDF5 file followed", "embedders/yamnet_h5.py", "if not isinstance(group.get(name, getlink=True), h5py.HardLink):", "if False:", YAMNET_H5),
+    ("values of an HDF5 file taken from another file", "embedders/yamnet_h5.py", "if dataset.is_virtual or dataset.external:", "if False:", YAMNET_H5),
+    ("all clips taken for a list", "data/table.py", "marked = [row for row in rows if _TRUTH[row.values[column].strip().lower()]]", "marked = list(rows)", "tests/unit/data/test_audiocaps.py"),
+    ("a crash taken for a package that works", "doctor_probe.py", 'return {"error": ["Crash", _ending(child.returncode)]}', "return {}", "tests/unit/test_doctor.py"),
+    ("a broken core passes", "doctor.py", 'for item in packages[""] if item.status != "ok"]\n    if not asked', 'for item in packages[""] if item.status == "absent"]\n    if not asked', "tests/unit/test_doctor.py"),
+    ("other weights than those published taken", "weights_store.py", "if official is not None and got != official:", "if False:", STORE),
+    ("weights replaced by another file", "weights_store.py", "if (there := before.source_sha256.get(file.file, found[0])) != found[0]:", "if False:", STORE),
+    ("changed weights verified", "weights_store.py", 'sha256_file(file) != item["sha256"]', "False", STORE),
+    ("a note leads out of the store", "weights_store.py", "os.path.basename(file)", "file", STORE),
 ]  # fmt: skip
 
 

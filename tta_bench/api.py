@@ -16,6 +16,7 @@ from tta_bench.harness.progress import Progress, silent
 if TYPE_CHECKING:
     from tta_bench.harness.run_config import RunConfig
     from tta_bench.harness.sweep import Sweep
+    from tta_bench.systems.diffusers import DiffusersSystem
     from tta_bench.systems.latent import LatentSystem
     from tta_bench.systems.protocol import System
 
@@ -77,11 +78,17 @@ def sweep(
     return result
 
 
-def load_system(name: str, folder: str | Path | None = None, *, sampler: str = "ddim", device: str = "cpu") -> LatentSystem:
-    """The system of network `name`: "teacher", "guided" or "student-WEIGHTING-STEPS" of the package, or of a bundle's `folder`.
+def load_system(name: str, folder: str | Path | None = None, *, sampler: str | None = None, device: str = "cpu") -> LatentSystem | DiffusersSystem:
+    """The system of network `name`: "teacher", "guided" or "student-WEIGHTING-STEPS" of the package, or of a bundle's `folder`; of a pretrained
+    pipeline with "diffusers:" before its folder or hub name. sampler: "ddim" by default, of a pipeline "own".
 
     `.generate(clips, steps=, guidance_scale=, seed=)` yields (clip_id, (T,) float32 audio). Raises WeightsError for networks that are not there.
     """
+    if name.startswith("diffusers:"):
+        from tta_bench.systems.diffusers import load_diffusers
+        from tta_bench.systems.pipelines import Options
+
+        return load_diffusers(name.removeprefix("diffusers:"), sampler=sampler or "own", options=Options(device))
     from tta_bench.systems.latent import load_latent
 
-    return load_latent(name, Path(folder) if folder else None, sampler, device)
+    return load_latent(name, Path(folder) if folder else None, sampler or "ddim", device)

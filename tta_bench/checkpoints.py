@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickletools
 import re
+import shlex
 import warnings
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from tta_bench.errors import WeightsError
+from tta_bench.errors import UntrustedPickle, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,7 @@ def read_checkpoint(path: Path, trusted_sha256: str | None = None) -> dict[str, 
     """Tensors by name, in their own shapes and types, of a safetensors file or of a file of torch.save; on the CPU, mapped where possible.
 
     `{"model": {...}}` and `{"state_dict": {...}}` are unwrapped, a leading `module.` is dropped; what is no tensor is left out. A pickle that
-    needs code is refused, unless `trusted_sha256` is the file's SHA-256. Raises WeightsError for that, and for whatever is no checkpoint;
+    needs code is refused (UntrustedPickle), unless `trusted_sha256` is the file's SHA-256. Raises WeightsError for whatever is no checkpoint;
     nothing of the file has then run, and nothing was written.
     """
     with _opened(path) as file:
@@ -193,7 +194,7 @@ def _read_torch(path: Path, file: BufferedReader, mapped: bool, trusted_sha256: 
         if not mapped and not _whole_pickles(file):
             raise WeightsError(f"{path}: is cut off or damaged; {_AGAIN}") from error
         if trusted_sha256 is None:
-            raise WeightsError(_refusal(path, file, str(error))) from error
+            raise UntrustedPickle(_refusal(path, file, str(error))) from error
     except Exception as error:
         raise WeightsError(f"{path}: is cut off or damaged ({_first_line(error)}); {_AGAIN}") from error
     return _run(path, file)
@@ -236,7 +237,7 @@ def _refusal(path: Path, file: BufferedReader, reason: str) -> str:
     what = f"it calls {wanted[1]}" if wanted else "it is written in a form that only Python's own pickle reads"
     return (
         f"{path}: is a pickle that can run code when it is loaded ({what}), and was not loaded; if you know where it comes from and trust it: "
-        f"tta-bench weights add {path} --trust-pickle {sha256}"
+        f"tta-bench weights add {shlex.quote(str(path))} --trust-pickle {sha256}"
     )
 
 

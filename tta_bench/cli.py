@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tta_bench import __version__, run_commands
+from tta_bench import __version__, run_commands, setup_commands, weights_commands
 from tta_bench.errors import TtaBenchError
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -120,7 +120,7 @@ def train(
 
 @app.command()
 def distill(
-    teacher: Annotated[str, typer.Option(metavar="PATH", help="Bundle's folder, or a network's .safetensors in one.")],
+    teacher: Annotated[str, typer.Option(metavar="PATH", help="Bundle's folder, a network's .safetensors in one, or diffusers:PIPELINE.")],
     weighting: Annotated[str, typer.Option(metavar="NAME", help="constant, snr, truncated_snr, snr_plus_one, min_snr, bsa, ...")],
     steps: Annotated[str, typer.Option(metavar="N,N,...", help="The teacher's steps, then each student's: 200,100,50,25.")],
     out: Annotated[str, typer.Option(metavar="PATH", help="Folder of students and checkpoints.")],
@@ -138,6 +138,10 @@ def distill(
     seed: Annotated[int | None, typer.Option(help="Of data order and noise.")] = None,
     device: Annotated[Literal["auto", "cpu"] | None, typer.Option(help="auto takes a GPU where there is one.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
+    clip_s: Annotated[float | None, typer.Option(help="Pipelines: seconds to which audio is cut or padded; their own by default.")] = None,
+    export_guidance: Annotated[float | None, typer.Option(help="Pipelines: guidance scale folded into the students; 2.5 by default.")] = None,
+    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Pipelines: less memory, a third more time.")] = False,
+    precision: Annotated[Literal["no", "bf16"] | None, typer.Option(help="Pipelines: bf16 runs the student under autocast.")] = None,
 ) -> None:
     """Distil a teacher into students of fewer steps: guidance folded in first, then progressive distillation. Resumable."""
     from tta_bench.config import parse_settings
@@ -148,7 +152,8 @@ def distill(
     flags = {"teacher": teacher, "weighting": weighting, "steps": _numbers("--steps", steps), "out": out, "data": data,
              "folder": folder, "clips": clips, "updates": updates and _numbers("--updates", updates), "guided_updates": guided_updates,
              "guidance_scales": guidance_scales and _numbers("--guidance-scales", guidance_scales, "1,4", float), "batch": batch,
-             "learning_rate": learning_rate, "gamma": gamma, "seed": seed, "device": device, "threads": threads}  # fmt: skip
+             "learning_rate": learning_rate, "gamma": gamma, "seed": seed, "device": device, "threads": threads, "clip_s": clip_s,
+             "export_guidance": export_guidance, "gradient_checkpointing": gradient_checkpointing or None, "precision": precision}  # fmt: skip
     settings = parse_settings(DistillConfig, {key: value for key, value in flags.items() if value is not None}, "command line")
     with progress_bars() as progress:
         made = run(settings, progress)
@@ -181,8 +186,9 @@ def examine(
     typer.echo(f"{', '.join(map(str, written))}; shown in {settings.out / 'README.md'}")
 
 
-for command in (run_commands.run, run_commands.report, run_commands.check, run_commands.baseline):
+for command in (run_commands.run, run_commands.report, run_commands.check, run_commands.baseline, setup_commands.audiocaps, setup_commands.doctor):
     app.command()(command)
+app.add_typer(weights_commands.weights, name="weights")
 
 
 def _numbers(flag: str, text: str, example: str = "200,100,50,25", kind: type[float] = int) -> list[float]:
@@ -232,9 +238,9 @@ def main() -> None:
 
 
 def _command(error: Any) -> str:
-    """Name of the command whose usage is wrong, with a space behind it, if one was reached."""
-    name = getattr(getattr(error, "ctx", None), "info_name", None)
-    return "" if name in (None, "tta-bench") else f"{name} "
+    """Names of the commands whose usage is wrong, with a space behind them, if any was reached."""
+    names = getattr(getattr(error, "ctx", None), "command_path", "").removeprefix("tta-bench").strip()
+    return f"{names} " if names else ""
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ class WeightsError(TtaBenchError):
     """A weights file that is missing, damaged or not what its embedder needs."""
 
 
+class UntrustedPickle(WeightsError):
+    """A weights file that would run code when it is loaded, and that nobody has vouched for; the message holds the line that does."""
+
+
 class ExtraMissing(TtaBenchError):
     """An optional package is absent or broken; the message holds the line that installs it."""
 

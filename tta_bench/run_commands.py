@@ -14,6 +14,7 @@ def run(
     out: Annotated[str | None, typer.Option(metavar="PATH", help="Run folder. Default: runs/ and the file's name, or runs/sweep.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="64 clips, one seed, times from the generation: a first look in minutes.")] = False,
     device: Annotated[Literal["cpu", "cuda"] | None, typer.Option(help="Where networks run; cpu by default.")] = None,
+    list_: Annotated[str | None, typer.Option("--list", metavar="NAME", help="Only the clips that the manifest's column NAME marks with 1.")] = None,
     show_config: Annotated[bool, typer.Option("--show-config", help="Print the resolved configuration and stop.")] = False,
     open_: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
 ) -> None:
@@ -24,6 +25,8 @@ def run(
     flags = {key: value for key, value in (("out", out), ("device", device)) if value is not None}
     name = Path(config).stem if config else "sweep"
     values = {"out": default_folder(name, quick)} | (read_toml(Path(config)) if config else {}) | flags
+    if list_ is not None and isinstance(values.get("clips", {}), dict):
+        values["clips"] = {**values.get("clips", {}), "list": list_}
     request = request_key(values, quick)
     if not show_config and isinstance(values["out"], str) and is_as_left(Path(values["out"]), request):
         _show(Path(values["out"]), [], 0, open_)

@@ -16,6 +16,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from tta_bench.console import console
 from tta_bench.harness.evaluate import MOSTLY_SILENT, TOO_LOUD, Evaluation, ScoredSet
 from tta_bench.harness.progress import Progress
 from tta_bench.records import Record
@@ -24,17 +25,10 @@ if TYPE_CHECKING:
     from tta_bench.gate import Verdict
     from tta_bench.report.results import Column, Results
 
-_WIDTH_OF_A_FILE = 160
 _MOST_FAILURES = 10
 _WIDTH_WITH_PROTOCOL = 96
 _SECONDS_BETWEEN_LINES = 60.0
 _NEVER_NEGATIVE = ("frechet_", "kl_")
-
-
-def console() -> Console:
-    """Standard output; wide enough for the table where it is not a terminal."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=_WIDTH_OF_A_FILE)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,11 @@ def load_weights(path: Path, expected: Mapping[str, tuple[int, ...]]) -> dict[st
 
     Raises WeightsError naming the file and the first tensor that is missing, extra, misshapen or not finite.
     """
-    tensors = _read(path)
+    return check_weights(path, _read(path), expected)
+
+
+def check_weights(path: Path, tensors: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.float32]]:
+    """`tensors` of a file as float32, exactly those that `expected` names, in its shapes. Raises as `load_weights`."""
     for name, shape in expected.items():
         if name not in tensors:
             raise WeightsError(f"{path}: tensor {name} is missing; is this the right file?")

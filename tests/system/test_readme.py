@@ -60,7 +60,10 @@ def test_ci_runs_readmes_test_command() -> None:
     assert os.access(script, os.X_OK)
 
 
-@pytest.mark.parametrize("code", [text for language, text in BLOCKS if language == "python" and "demo/generated" not in text])
+ELSEWHERE = ("demo/generated", "after the command")  # run by another test; in need of a pretrained pipeline, as the whole path has one
+
+
+@pytest.mark.parametrize("code", [text for language, text in BLOCKS if language == "python" and not any(part in text for part in ELSEWHERE)])
 def test_python_examples_run(code: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)

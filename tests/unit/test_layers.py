@@ -15,11 +15,13 @@ LAYERS = {
         ("errors", "files", "rng", "records", "config", "audio", "mpeg", "spectrum", "weights", "checkpoints", "weights_store", "rows", "row_values"),
         0,
     ),
+    **dict.fromkeys(("weights_table", "weights_convert", "download"), 0),
     **dict.fromkeys(("data", "diffusion", "models", "metrics"), 1),
     "embedders": 1.5,  # the bundled one is a network of models
     "systems": 2,
     "harness": 3,
-    **dict.fromkeys(("api", "terminal", "run_commands", "pytest_plugin", "cli", "__main__"), 4),
+    **dict.fromkeys(("doctor", "doctor_probe", "doctor_report", "console"), 4),
+    **dict.fromkeys(("api", "terminal", "run_commands", "setup_commands", "weights_commands", "pytest_plugin", "cli", "__main__"), 4),
 }
 BESIDE = {
     "gate": {"errors", "files", "records", "rows", "config", "gate_power"},
@@ -41,6 +43,9 @@ NO_TORCH = {
     "audio",
     "spectrum",
     "weights",
+    "weights_table",
+    "weights_store",
+    "download",
     "files",
     "rng",
     "errors",

@@ -24,6 +24,7 @@ def _python(code: str) -> str:
         "import tta_bench",
         "import sys, tta_bench.cli as c\nsys.argv = ['tta-bench', '--help']\ntry: c.main()\nexcept SystemExit: pass",
         "import sys, tta_bench.cli as c\nsys.argv = ['tta-bench', 'evaluate', '--help']\ntry: c.main()\nexcept SystemExit: pass",
+        "import sys, tta_bench.cli as c\nsys.argv = ['tta-bench', 'weights', 'pull', '--help']\ntry: c.main()\nexcept SystemExit: pass",
     ],
 )
 def test_neither_import_nor_help_loads_heavy_packages(code: str) -> None:

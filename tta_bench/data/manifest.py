@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tta_bench.audio import AUDIO_SUFFIXES
+from tta_bench.data.table import Row, chosen, first_five, found, read_rows
 from tta_bench.errors import InputError
 
 _MASS_NOUNS = ("rain", "wind", "water", "teeth")  # last words of ESC-50 categories that take no article, besides plurals and -ing
@@ -32,20 +31,6 @@ class CaptionedClip:
     path: Path
     caption: str
     label: str | None = None
-
-
-@dataclass(frozen=True)
-class _Row:
-    """where: file and line, as messages call them. values: by column."""
-
-    where: str
-    values: dict[str, str]
-
-    def need(self, column: str) -> str:
-        value = self.values[column].strip()
-        if not value:
-            raise InputError(f"{self.where}: {column} is empty; fill it in or remove the line")
-        return value
 
 
 def scan_folder(folder: Path, what: str, suffixes: Sequence[str]) -> list[ClipFile]:
@@ -103,10 +88,10 @@ def read_captions(path: Path, clip_ids: Sequence[str]) -> dict[str, str]:
     """
     captions: dict[str, str] = {}
     wanted = set(clip_ids)
-    columns, rows = _read_rows(path, "--captions")
+    columns, rows = read_rows(path, "--captions")
     key = next((name for name in ("clip_id", "file") if name in columns), None)
     if key is None or "caption" not in columns:
-        raise InputError(f"--captions {path}: needs the columns caption and clip_id (or file), {_found(columns)}; name them in its first line")
+        raise InputError(f"--captions {path}: needs the columns caption and clip_id (or file), {found(columns)}; name them in its first line")
     for row in rows:
         clip_id = row.values[key] if key == "clip_id" else _without_suffix(row.values[key])
         if clip_id not in wanted:
@@ -118,11 +103,11 @@ def read_captions(path: Path, clip_ids: Sequence[str]) -> dict[str, str]:
             raise InputError(f"{row.where}: the caption of clip {clip_id} is empty; write one or remove the clip")
     missing = sorted(wanted - set(captions))
     if missing:
-        raise InputError(f"{path}: {len(missing)} of {len(wanted)} clips have no caption: {_first_five(missing)}; add them")
+        raise InputError(f"{path}: {len(missing)} of {len(wanted)} clips have no caption: {first_five(missing)}; add them")
     return captions
 
 
-def read_manifest(path: Path, folder: Path | None = None) -> list[CaptionedClip]:
+def read_manifest(path: Path, folder: Path | None = None, only: str | None = None) -> list[CaptionedClip]:
     """The clips of a CSV sorted by clip id; its columns, others besides being passed over, say which of three layouts it has:
 
     `file`, `caption`, and where they are there `clip_id` (else the file without its suffix) and `label`: files are relative to `folder`
@@ -130,31 +115,34 @@ def read_manifest(path: Path, folder: Path | None = None) -> list[CaptionedClip]
     (default: the CSV's own) called by audiocap_id, youtube_id, "Y" and youtube_id, or youtube_id "_" start_time; each caption of a clip is
     a clip. `filename`, `category`: ESC-50, audio in `folder` (default: `../audio`); where exactly its ESC-10 is there, ESC-10.
 
+    only: the name of a list, a column that marks its clips with 1 (`tta_bench.data.table.chosen`); of other clips nothing needs to be there.
     Raises InputError naming file, line or ids for anything that a training would stumble over, except the content of audio files.
     """
-    columns, rows = _read_rows(path, "manifest")
+    columns, rows = read_rows(path, "manifest")
     read = next((read for needs, read in _LAYOUTS if set(needs) <= set(columns)), None)
     if read is None:
         known = ", or ".join(" and ".join(needs) for needs, _ in _LAYOUTS)
-        raise InputError(f"manifest {path}: needs the columns {known}, {_found(columns)}; name them in its first line")
+        raise InputError(f"manifest {path}: needs the columns {known}, {found(columns)}; name them in its first line")
     if not rows:
         raise InputError(f"manifest {path}: lists no clips; add a line for each")
+    if only is not None:
+        rows = chosen(path, "manifest", columns, rows, only)
     if folder is not None and not _holds(Path.is_dir, folder):
         raise InputError(f"folder {folder}: is not a folder; name the one that holds the audio of {path}")
     clips = read(path, rows, folder)
     odd = [clip.clip_id for clip in clips if _leads_out(clip.clip_id)]
     if odd:
-        raise InputError(f"manifest {path}: {len(odd)} clip ids cannot name a file in a folder: {_first_five(odd)}; choose others, e.g. without '..'")
+        raise InputError(f"manifest {path}: {len(odd)} clip ids cannot name a file in a folder: {first_five(odd)}; choose others, e.g. without '..'")
     _refuse_repeats(path, "clip ids", (clip.clip_id for clip in clips))
     missing = sorted({str(clip.path) for clip in clips if not _holds(Path.is_file, clip.path)})
     if missing:
         total = len({clip.path for clip in clips})
         advice = "correct the paths, name the folder that holds them, or remove their lines"
-        raise InputError(f"manifest {path}: {len(missing)} of {total} audio files do not exist: {_first_five(missing)}; {advice}")
+        raise InputError(f"manifest {path}: {len(missing)} of {total} audio files do not exist: {first_five(missing)}; {advice}")
     return sorted(clips, key=lambda clip: clip.clip_id)
 
 
-def _read_files(path: Path, rows: Sequence[_Row], folder: Path | None) -> list[CaptionedClip]:
+def _read_files(path: Path, rows: Sequence[Row], folder: Path | None) -> list[CaptionedClip]:
     folder = folder or path.parent
     clips = []
     for row in rows:
@@ -165,7 +153,7 @@ def _read_files(path: Path, rows: Sequence[_Row], folder: Path | None) -> list[C
     return clips
 
 
-def _read_audiocaps(path: Path, rows: Sequence[_Row], folder: Path | None) -> list[CaptionedClip]:
+def _read_audiocaps(path: Path, rows: Sequence[Row], folder: Path | None) -> list[CaptionedClip]:
     folder = folder or path.parent
     try:
         files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in AUDIO_SUFFIXES}
@@ -183,7 +171,7 @@ def _read_audiocaps(path: Path, rows: Sequence[_Row], folder: Path | None) -> li
     return clips
 
 
-def _read_esc(path: Path, rows: Sequence[_Row], folder: Path | None) -> list[CaptionedClip]:
+def _read_esc(path: Path, rows: Sequence[Row], folder: Path | None) -> list[CaptionedClip]:
     folder = folder or path.absolute().parent.parent / "audio"
     clips, subset = [], []
     for row in rows:
@@ -195,14 +183,14 @@ def _read_esc(path: Path, rows: Sequence[_Row], folder: Path | None) -> list[Cap
     return subset if subset and [clip for clip in clips if _holds(Path.is_file, clip.path)] == subset else clips
 
 
-_LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[Path, Sequence[_Row], Path | None], list[CaptionedClip]]], ...] = (
+_LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[Path, Sequence[Row], Path | None], list[CaptionedClip]]], ...] = (
     (("file", "caption"), _read_files),
     (("youtube_id", "start_time", "caption"), _read_audiocaps),
     (("filename", "category"), _read_esc),
 )
 
 
-def _inside(row: _Row, column: str, folder: Path) -> Path:
+def _inside(row: Row, column: str, folder: Path) -> Path:
     """`folder` / the value, unless a relative value leads out of it."""
     value = row.need(column)
     if not Path(value).is_absolute() and _leads_out(value):
@@ -226,7 +214,7 @@ def _holds(check: Callable[[Path], bool], path: Path) -> bool:
 def _refuse_repeats(path: Path, what: str, values: Iterable[str]) -> None:
     repeated = [value for value, count in Counter(values).items() if count > 1]
     if repeated:
-        raise InputError(f"manifest {path}: {len(repeated)} {what} are listed more than once: {_first_five(repeated)}; keep one line of each")
+        raise InputError(f"manifest {path}: {len(repeated)} {what} are listed more than once: {first_five(repeated)}; keep one line of each")
 
 
 def _with_article(category: str) -> str:
@@ -234,37 +222,6 @@ def _with_article(category: str) -> str:
     text = category.replace("_", " ")
     bare = text.endswith(("s", "ing")) or text.rsplit(" ", 1)[-1] in _MASS_NOUNS
     return text if bare else f"{'an' if text[0].lower() in 'aeiou' else 'a'} {text}"
-
-
-def _read_rows(path: Path, what: str) -> tuple[list[str], list[_Row]]:
-    """Columns and lines of a CSV; values that are missing at the end of a line are empty, more values than columns an error."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{what} {path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} {path}: is not UTF-8 text; save it as UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = []
-    try:
-        columns = next(reader, [])
-        for values in reader:
-            where = f"{what} {path}, line {reader.line_num}"
-            if any(values[len(columns) :]):
-                raise InputError(f"{where}: holds {len(values)} values for {len(columns)} columns; quote values that hold commas")
-            if values:
-                rows.append(_Row(where, dict(zip(columns, values + [""] * len(columns), strict=False))))
-    except csv.Error as error:
-        raise InputError(f"{what} {path}, line {reader.line_num}: is not valid CSV ({error}); correct the line") from error
-    return columns, rows
-
-
-def _found(columns: Sequence[str]) -> str:
-    return f"found: {', '.join(columns) or 'none'}"
-
-
-def _first_five(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
 
 
 def _without_suffix(file: str) -> str:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tta_bench.checkpoints import tensors_digest
 from tta_bench.embedders.protocol import Features, Floats, check_batch
 from tta_bench.errors import InputError
-from tta_bench.files import sha256_file
 from tta_bench.weights import load_weights
 
 CLASSES = 521
@@ -26,10 +26,12 @@ _WINDOW, _HOP, _FFT, _BANDS = 400, 160, 512, 64
 _PATCH_FRAMES, _PATCH_HOP = 96, 48
 _FIRST_PATCH, _NEXT_PATCH = 15_600, 7_680  # samples
 _LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))  # channels, stride
+H5_SUFFIXES = (".h5", ".hdf5")
 _PATCHES_AT_ONCE = 32  # activations of more leave the cache: fastest, and bounds memory
 
 
-def _shapes() -> dict[str, tuple[int, ...]]:
+def tensor_shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that make a YAMNet, batch norm folded, with its front end."""
     shapes: dict[str, tuple[int, ...]] = {"layer1.conv.weight": (32, 1, 3, 3), "layer1.conv.bias": (32,)}
     before = 32
     for i, (channels, _) in enumerate(_LAYERS, 2):
@@ -43,7 +45,8 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 class YamnetEmbedder:
     """embeddings (P, 1024) per clip, P = 1 + ceil((T - 15600) / 7680) but at least 1; logits (B, 521): mean over patches, before the sigmoid.
 
-    Raises WeightsError where the file is not YAMNet's weights.
+    path: safetensors with batch norm folded, or Google's own yamnet.h5. Raises WeightsError where the file is not YAMNet's weights,
+    ExtraMissing for an .h5 file without h5py.
     """
 
     name = "yamnet"
@@ -52,10 +55,10 @@ class YamnetEmbedder:
     min_samples = _WINDOW
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        weights = load_weights(path, _shapes())
-        self.checksum = sha256_file(path)
+        weights = _read(path)
+        self.checksum = tensors_digest(weights)  # so that Google's file and what was converted from it have the same
         self.device = torch.device(device)
-        self._weights = {name: _prepared(name, torch.from_numpy(values)).to(self.device) for name, values in weights.items()}
+        self._weights = {name: _prepared(name, values).to(self.device) for name, values in weights.items()}
 
     def embed(self, audio: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> Features:
         """See `Embedder`. A clip is zero-padded to a whole number of patches, as YAMNet's own front end does."""
@@ -96,9 +99,22 @@ class YamnetEmbedder:
             x = functional.relu_(functional.conv2d(x, w[f"layer{i}.pointwise.weight"], w[f"layer{i}.pointwise.bias"]))
         return x.mean(dim=(2, 3))
 
+    def scores(self, rows: Floats) -> Floats:
+        """(P, 1024) embeddings -> (P, 521) class probabilities. Google's own tool takes their mean over a clip's patches."""
+        weights, bias = (self._weights[f"dense.{part}"] for part in ("weight", "bias"))
+        return functional.linear(torch.from_numpy(rows).to(self.device), weights, bias).sigmoid().cpu().numpy()
+
     def embed_text(self, captions: Sequence[str]) -> Floats:
         """Raises InputError: there is no joint space."""
         raise InputError("embedder yamnet has no text side; use one with a joint text-audio space")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix in H5_SUFFIXES:
+        from tta_bench.embedders.yamnet_h5 import read_yamnet_h5
+
+        return read_yamnet_h5(path)
+    return {name: torch.from_numpy(values) for name, values in load_weights(path, tensor_shapes()).items()}
 
 
 def patch_counts(lengths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

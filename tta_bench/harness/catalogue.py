@@ -14,7 +14,9 @@ from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.files import digest
 from tta_bench.harness.generate import Setting
 from tta_bench.harness.material import Material, clips_digest
+from tta_bench.harness.pretrained import folder_source, pipeline_source
 from tta_bench.harness.run_config import RunConfig, SystemConfig
+from tta_bench.harness.source import Source
 from tta_bench.models.bundle import assets, read_card
 from tta_bench.rows import RowKey
 from tta_bench.systems.anchors import RealAudio, Reconstruction
@@ -23,25 +25,6 @@ from tta_bench.systems.protocol import Clip, System
 
 _HIGHEST_RATE_HZ = 655_350  # of FLAC
 GENERATION_VERSION = 1  # part of every cell's id: raise it when the harness makes other audio of the same weights
-
-
-@dataclass(frozen=True)
-class Source:
-    """One system at one step count, before it is loaded. checksum: of all that decides its audio.
-
-    portable: whether another process can load it.
-    """
-
-    name: str
-    family: str
-    checksum: str
-    load: Callable[[], System]
-    sampler: str | None = None
-    steps: int | None = None
-    weighting: str | None = None
-    parent: str | None = None
-    card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    portable: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +54,8 @@ class Cell:
         """Fingerprint of all that decides the audio."""
         clips = clips_digest(self.clips)
         facts = [GENERATION_VERSION, self.source.name, self.source.checksum, self.source.sampler, self.source.steps]
+        if self.source.content:
+            facts.append(self.source.content(self.setting.guidance_scale, self.setting.seed))
         return digest([*facts, self.guidance_scale, self.seed, clips, self.device])[:16]
 
     @property
@@ -130,9 +115,15 @@ def target_source(sources: Sequence[Source], config: RunConfig) -> Source:
 
 def _sources(system: SystemConfig, config: RunConfig, objects: Mapping[str, System]) -> list[tuple[Source, Callable[[float], int]]]:
     if system.name in objects:
+        if system.kind:
+            raise ConfigError(f"systems: {system.name} has {system.kind} and an object of that name was passed; rename one, or remove the key")
         return [_of_object(objects[system.name], system.name, steps) for steps in system.steps]
+    if system.pipeline:
+        return [pipeline_source(system, sampler, steps, config) for sampler in system.samplers for steps in system.steps]
+    if system.audio:
+        return [folder_source(system, sampler, steps, config) for sampler in system.samplers for steps in system.steps]
     if not system.network:
-        raise ConfigError(f"systems: {system.name} has no network and no object of that name was passed; set network, or pass one")
+        raise ConfigError(f"systems: {system.name} has no network, pipeline or audio, and no object of that name was passed; set one, or pass one")
     return [_of_bundle(system, sampler, steps, config) for sampler in system.samplers for steps in system.steps]
 
 

@@ -91,7 +91,7 @@ def generate_cell(cell: Cell, system: System, folder: Path, batch_size: int, pro
         made.generation.failed |= batch.failed
         for clip_id, samples in batch.audio.items():
             _write(made, clip_id, samples)
-        if batch.audio:
+        if batch.audio and cell.source.timed:
             seconds = {"sampling_s": batch.sampling_s, "decoding_s": batch.decoding_s}
             made.generation.batches.append({"clips": len(batch.audio) + len(batch.failed), **seconds})
         done += len(batch.audio) + len(batch.failed)

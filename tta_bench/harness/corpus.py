@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,7 @@ def _of_synth(data: Data, progress: Progress) -> Corpus:
         pool = ProcessPoolExecutor(usable_cores(), initializer=start_worker)
         try:
             rows = _watched(pool.map(_render, chunks), "rendering SynthCaps", len(chunks), progress)
-            audio_sha256 = _store(path, rows, (data.clips, CLIP_SAMPLES))
+            audio_sha256 = store_rows(path, rows, (data.clips, CLIP_SAMPLES))
         finally:
             pool.shutdown(cancel_futures=True)  # whoever interrupts does not wait for what is queued
         captions = [[other_caption(data.seed, data.split, i, v) for v in range(data.captions_per_clip)] for i in range(data.clips)]
@@ -107,7 +107,7 @@ def _of_manifest(data: Data, progress: Progress) -> Corpus:
     path = cache_folder() / "corpora" / f"{key}.npy"
     if not path.exists():
         rows = _watched((_decoded(clip.path, samples)[None] for clip in clips), "reading audio", len(clips), progress)
-        _store(path, rows, (len(clips), samples))
+        store_rows(path, rows, (len(clips), samples))
     classes = tuple(sorted({clip.label for clip in clips if clip.label}))
     labels = np.array([[clip.label == name for name in classes] for clip in clips], dtype=np.float32) if classes else None
     captions: list[tuple[str, ...]] = [(clip.caption,) for clip in clips]
@@ -151,17 +151,17 @@ def _watched(rows: Iterable[T], task: str, total: int, progress: Progress) -> It
         progress(task, done, total)
 
 
-def _store(path: Path, parts: Iterable[npt.NDArray[np.int16]], shape: tuple[int, int]) -> str:
-    """Write (N, T) int16 parts one after the other as one .npy file; SHA-256 of the samples."""
+def store_rows(path: Path, parts: Iterable[npt.NDArray[Any]], shape: tuple[int, ...], dtype: str = "<i2") -> str:
+    """Write parts (n, ...) one after the other as one .npy file of `shape`; SHA-256 of the values. A corpus need not fit into memory."""
     state = hashlib.sha256()
     for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_S:
                 left.unlink()
     with atomic_write(path) as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
         for part in parts:
-            content = np.ascontiguousarray(part, dtype="<i2").tobytes()
+            content = np.ascontiguousarray(part, dtype=dtype).tobytes()
             state.update(content)
             file.write(content)
     return state.hexdigest()

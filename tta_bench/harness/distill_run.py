@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tta_bench.config import PathText, Settings, parse_settings
 from tta_bench.diffusion.schedule import steps_ratio
@@ -15,22 +15,40 @@ from tta_bench.diffusion.weighting import default_gamma
 from tta_bench.errors import ConfigError, InputError, WeightsError
 from tta_bench.files import atomic_write, sha256_file
 from tta_bench.harness.bundle import Workshop, make_guided, make_students
+from tta_bench.harness.distill_pipeline import PipelineJob, distill_pipeline
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.recipe import CLIP_S, GuidedRecipe, TrainConfig
 from tta_bench.models.bundle import read_card
+from tta_bench.systems.pipeline_files import pipeline_checksum, pipeline_folder
+from tta_bench.systems.pipelines import load_pipeline
 
 _GUIDED_UPDATES = 6000
+_PIPELINE = "diffusers:"
+_EXPORT_GUIDANCE = 2.5  # of AudioLDM's and AudioLDM 2's stock pipelines, about
+
+
+def _text(value: Any) -> Any:
+    """A teacher may be given as a path."""
+    text = str(value) if isinstance(value, Path) else value
+    if isinstance(text, str) and (not text.strip() or "\0" in text):
+        raise ValueError("a path must not be empty")
+    return text
 
 
 class DistillConfig(Settings):
-    """teacher: a bundle's folder (its network "teacher"), or a network's .safetensors or .json in one. steps: the teacher's, then each student's.
+    """teacher: a bundle's folder (its network "teacher"), a network's .safetensors or .json in one, or `diffusers:` and a pipeline's folder or
+    hub name. steps: the teacher's, then each student's.
 
     updates: of every stage, or one number for each. guided_updates, guidance_scales: of stage 1, which a teacher without guidance needs first;
     without both, the guided student that lies beside the teacher is taken where there is one. data: a manifest, its audio in `folder`;
     without it SynthCaps, `clips` clips.
+
+    Of pipelines only: clip_s, to which audio is cut or padded (the pipeline's own length by default); export_guidance, the guidance scale that is
+    folded into the students (2.5 by default; guidance_scales is that one scale, unless it is given, and must hold it); gradient_checkpointing;
+    precision, bf16 running the student under autocast while its targets stay in float32.
     """
 
-    teacher: PathText
+    teacher: Annotated[str, BeforeValidator(_text)]
     weighting: str
     steps: tuple[int, ...] = Field(min_length=1)
     out: PathText
@@ -46,6 +64,15 @@ class DistillConfig(Settings):
     seed: int = 0
     device: Literal["auto", "cpu"] = "auto"
     threads: int | None = Field(default=None, ge=1)
+    clip_s: float | None = Field(default=None, ge=0.2, le=600.0)
+    export_guidance: float | None = Field(default=None, gt=0.0, le=100.0)
+    gradient_checkpointing: bool = False
+    precision: Literal["no", "bf16"] = "no"
+
+    @property
+    def pipeline(self) -> str | None:
+        """Folder or hub name of a teacher that is a pipeline."""
+        return self.teacher.removeprefix(_PIPELINE) if self.teacher.startswith(_PIPELINE) else None
 
     @field_validator("weighting")
     @classmethod
@@ -63,17 +90,22 @@ class DistillConfig(Settings):
             raise ValueError("clips counts clips of SynthCaps, and data is given; leave one of them out")
         if self.folder and not self.data:
             raise ValueError("folder holds the audio of data, which is not given; add it, or leave folder out")
+        idle = [name for name in ("clip_s", "export_guidance", "gradient_checkpointing", "precision") if name in self.model_fields_set]
+        if idle and self.pipeline is None:
+            raise ValueError(f"{idle[0]} is for teachers that are pipelines (--teacher diffusers:PATH); leave it out")
+        if self.clip_s and not self.data:
+            raise ValueError("clip_s cuts the audio of data, which is not given; leave it out")
         return self
 
     def training(self, clip_s: float) -> TrainConfig:
         """The sections of a training configuration that do it, on clips of the teacher's length."""
-        common = {"batch": self.batch, "learning_rate": self.learning_rate, "warm_up": 0, "decay": "linear", "autocast": False}
+        common = {"batch": self.batch, "learning_rate": self.learning_rate, "warm_up": 0, "decay": "linear", "autocast": self.precision != "no"}
         lowest, highest = self.guidance_scales or (GuidedRecipe.model_fields[name].default for name in ("lowest_scale", "highest_scale"))
         synth = {} if self.clips is None else {"clips": self.clips}
         values = {
             "out": self.out, "seed": self.seed,
             "data": {"manifest": self.data, "folder": self.folder, "clip_s": clip_s} if self.data else synth,
-            "runtime": {"device": self.device, "threads": self.threads},
+            "runtime": {"device": self.device, "threads": self.threads, "precision": self.precision},
             "guided": {**common, "updates": self.guided_updates or _GUIDED_UPDATES, "lowest_scale": lowest, "highest_scale": highest},
             "students": {
                 "weightings": [self.weighting], "steps": self.steps[1:], "teacher_steps": self.steps[0], "gamma": self.gamma,
@@ -88,7 +120,9 @@ def distill(config: DistillConfig, progress: Progress = silent) -> list[str]:
 
     Raises WeightsError and ConfigError before any training where teacher, steps or weighting do not fit.
     """
-    folder, name = _locate(config.teacher)
+    if config.pipeline is not None:
+        return distill_pipeline(_pipeline_job(config, config.pipeline), progress)
+    folder, name = _locate(Path(config.teacher))
     card = read_card(folder, name)
     if card["kind"] != "denoiser" or "steps" not in card:
         raise InputError(f"--teacher {config.teacher}: {name} is a {card['kind']}, not a trained denoiser; name the teacher")
@@ -105,6 +139,21 @@ def distill(config: DistillConfig, progress: Progress = silent) -> list[str]:
         make_guided(shop, before=name)
     make_students(shop, config.weighting, before=name if has_guidance else "guided")
     return [f"student-{config.weighting}-{steps}" for steps in config.steps[1:]]
+
+
+def _pipeline_job(config: DistillConfig, place: str) -> PipelineJob:
+    """Raises ConfigError for settings that do not fit the pipeline."""
+    if not place.strip():
+        raise ConfigError(f"--teacher {config.teacher}: names no pipeline; write {_PIPELINE}PATH or {_PIPELINE}OWNER/NAME")
+    folder = pipeline_folder(place)
+    checksum = pipeline_checksum(folder)
+    scale = _EXPORT_GUIDANCE if config.export_guidance is None else config.export_guidance
+    lowest, highest = config.guidance_scales or (scale, scale)
+    if not lowest <= scale <= highest:
+        raise ConfigError(f"--export-guidance {scale:g}: lies outside --guidance-scales {lowest:g},{highest:g}; choose a scale in it")
+    audio_s = CLIP_S if config.data is None else config.clip_s or load_pipeline(place).default_audio_s
+    settings = config.model_copy(update={"guidance_scales": (lowest, highest)})
+    return PipelineJob(place, checksum, audio_s, scale, config.gradient_checkpointing, settings.training(audio_s))
 
 
 def _guided_of(folder: Path, teacher: Mapping[str, Any]) -> bool:

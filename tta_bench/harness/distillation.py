@@ -107,7 +107,7 @@ class GuidedTask(_StudentTask):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         log_snr = self.teacher.schedule.log_snr(uniform)
         z = noised(log_snr)
-        v, v_null = (self.teacher.predict(z, log_snr.float(), condition, None) for condition in (text, None))
+        v, v_null = self.teacher.predict(z, log_snr.float(), text, None), self.teacher.predict_null(z, log_snr.float(), text)
         target = guided(v, v_null, guidance_scale.view(-1, *[1] * (z.dim() - 1)))
         return z, log_snr, target, torch.ones_like(log_snr), (uniform * BINS).long()
 

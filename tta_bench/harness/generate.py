@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from tta_bench.errors import ConfigError, TtaBenchError
+from tta_bench.errors import AudioError, ConfigError, TtaBenchError
 from tta_bench.systems.protocol import Clip, System
 
 Audio = npt.NDArray[np.float32]
@@ -53,9 +53,9 @@ def generate_batches(system: System, clips: Sequence[Clip], setting: Setting, ba
         part = clips[start : start + batch_size]
         try:
             yield timed_batch(system, part, setting, device)
-        except TtaBenchError:  # of the setting, not of a clip
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a model raises costs its clips, never the run
+        except Exception as error:  # whatever a model raises costs its clips, never the run
+            if isinstance(error, TtaBenchError) and not isinstance(error, AudioError):  # of the setting, not of a clip
+                raise
             if len(part) == 1:
                 yield Batch({}, 0.0, None, {part[0].clip_id: reason(error)})
                 continue
@@ -122,6 +122,8 @@ def _problem(samples: Any, shortest: int) -> str | None:
 
 def reason(error: BaseException) -> str:
     """One line for people."""
+    if isinstance(error, AudioError):
+        return str(error)
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 

@@ -60,8 +60,8 @@ def prepare_material(config: Clips, folder: Path, progress: Progress) -> Materia
 
 
 def _of_synth(config: Clips, folder: Path, progress: Progress) -> Material:
-    if config.real or config.folder:
-        raise ConfigError("clips.real and clips.folder go with clips.manifest, which is not given; add it or remove them")
+    if config.real or config.folder or config.list:
+        raise ConfigError("clips.real, clips.folder and clips.list go with clips.manifest, which is not given; add it or remove them")
     assert config.n is not None  # as `Clips` fills it in without a manifest
     key = digest([synth_code(), config.split, config.seed, config.n])
     audio, marker = folder / "audio", folder / "synthcaps.json"
@@ -97,7 +97,7 @@ def _index(clip: Clip) -> int:
 
 def _of_manifest(config: Clips) -> Material:
     assert config.manifest is not None
-    listed = _first(read_manifest(config.manifest, config.folder), config, config.manifest)
+    listed = _first(read_manifest(config.manifest, config.folder, config.list), config, config.manifest)
     own = _recordings("reference", listed)
     other = None
     inputs = [clip.path for clip in listed]
@@ -112,7 +112,8 @@ def _of_manifest(config: Clips) -> Material:
         if twice:
             raise InputError(f"clips.real {config.real}: clip id {twice[0]} is one of the reference's too; name other recordings differently")
     files = [ClipFile(clip.clip_id, clip.path) for clip in listed]
-    return Material(config.manifest.stem, [Clip(clip.clip_id, clip.caption) for clip in listed], files, own, other, inputs)
+    name = f"{config.manifest.stem}-{config.list}" if config.list else config.manifest.stem
+    return Material(name, [Clip(clip.clip_id, clip.caption) for clip in listed], files, own, other, inputs)
 
 
 def _first(clips: list[CaptionedClip], config: Clips, path: Path) -> list[CaptionedClip]:

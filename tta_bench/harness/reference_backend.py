@@ -22,7 +22,7 @@ from tta_bench.harness.evaluate import Evaluation, Job, ScoredSet, default_run
 from tta_bench.harness.features import EmbeddedSet, EmbedOptions, embed_clips
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.reference_networks import ClapNetwork, FadNetwork
-from tta_bench.harness.reference_packages import Packages, load_packages
+from tta_bench.harness.reference_packages import Packages, load_packages, need_packages
 from tta_bench.harness.reference_weights import Network, Staged, find_network, staged
 from tta_bench.harness.scoring import Captions, Scorer
 from tta_bench.harness.store import FeatureCache
@@ -62,6 +62,7 @@ def evaluate_with_packages(config: EvaluateConfig, progress: Progress = silent) 
 
     Raises ExtraMissing or InputError where they are absent or broken, and TtaBenchError for input that cannot be scored.
     """
+    need_packages()  # before anything is asked for that only they need
     networks = _networks(config)
     metrics = _metrics(config, networks)
     if config.device == "cuda":

@@ -40,11 +40,16 @@ class Packages:
         return f"laion-clap-{self.versions['laion-clap']}"
 
 
-def load_packages() -> Packages:
-    """Import them. Raises ExtraMissing where one is absent, InputError where one is broken or lacks the tokenisers that it loads at import."""
+def need_packages() -> None:
+    """Raises ExtraMissing where one is not installed."""
     for name in ("frechet-audio-distance", "laion-clap"):
         if _version(name) == "absent":
             raise ExtraMissing(name, "reference", "it is not installed")
+
+
+def load_packages() -> Packages:
+    """Import them. Raises ExtraMissing where one is absent, InputError where one is broken or lacks the tokenisers that it loads at import."""
+    need_packages()
     with offline(), quiet():
         for name in _CUDA_ONLY:
             _probe(name)

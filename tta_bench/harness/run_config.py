@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tta_bench.config import PathText, Settings, check_known, parse_settings
 from tta_bench.data.manifest import read_manifest
@@ -16,9 +17,14 @@ from tta_bench.embedders.load import weights_file
 from tta_bench.harness.stamp import default_folder
 from tta_bench.metrics.suite import METRICS
 from tta_bench.models.bundle import assets, read_card
+from tta_bench.systems.folder import PLACEHOLDERS, placeholders
+from tta_bench.systems.pipeline_files import pipeline_files, pipeline_folder
+from tta_bench.systems.schedulers import PIPELINE_SAMPLERS
 
 QUICK_CLIPS = 64
 _SYNTH_CLIPS = 256
+_KINDS = ("network", "pipeline", "audio")
+_BELONGS = {"bundle": "network", **dict.fromkeys(("audio_s", "precision", "compile", "channels_last"), "pipeline")}  # keys of one kind alone
 ANCHORS = ("real audio", "reconstruction", "codec on the reference")
 _MOST_STEPS = 10_000
 _STEPS = (200, 100, 50, 25, 5)
@@ -30,7 +36,8 @@ class Clips(Settings):
     """What is generated: `n` captions. Without a manifest, the first n clips (256 by default) of SynthCaps' `split`, drawn by `seed`.
 
     manifest: CSV as `tta_bench.data.manifest.read_manifest` reads it, `folder` its audio, which is the reference; all of it,
-    or n clips in the order of their ids. real: another such CSV, of other recordings of the same kind, for the row "real audio".
+    or n clips in the order of their ids. list: only the clips that the manifest's column of this name marks with 1, e.g. "tango" in what
+    `tta-bench audiocaps` writes. real: another such CSV, of other recordings of the same kind, for the row "real audio".
     """
 
     n: int | None = Field(default=None, ge=2, le=1_000_000)
@@ -38,6 +45,7 @@ class Clips(Settings):
     seed: int = 0
     manifest: PathText | None = None
     folder: PathText | None = None
+    list: str | None = Field(default=None, min_length=1)
     real: PathText | None = None
 
     @model_validator(mode="before")
@@ -47,15 +55,56 @@ class Clips(Settings):
 
 
 class SystemConfig(Settings):
-    """One system of the sweep. network: its name in the `bundle` folder (default: the package's), where {steps} stands for the step count;
-    none for an object that is passed to `tta_bench.sweep`. steps: network evaluations per guidance branch, up to 10,000.
+    """One system of the sweep: exactly one of `network`, `pipeline` and `audio`, or none for an object that is passed to `tta_bench.sweep`.
+
+    network: its name in the `bundle` folder (default: the package's), where {steps} stands for the step count. steps: network evaluations per
+    guidance branch, up to 10,000. samplers: see `tta_bench.diffusion.samplers`.
+    pipeline: folder or hub name of an AudioLDM, AudioLDM 2, Stable Audio or Tango pipeline, {steps} as above; steps are its
+    `num_inference_steps`, samplers "own", "ddim", "dpmpp_2m". audio_s: length of a clip, by default the pipeline's. precision, compile,
+    channels_last: how it runs; the last two and fp16 need device = "cuda".
+    audio: folder of finished audio, files named by clip id; {steps}, {guidance_scale}, {seed} and {sampler} stand for a cell's own. samplers:
+    whatever made it, a label.
     """
 
     name: str = Field(min_length=1)
     network: str | None = None
     bundle: PathText | None = None
+    pipeline: str | None = Field(default=None, min_length=1)
+    audio: str | None = Field(default=None, min_length=1)
+    audio_s: float | None = Field(default=None, gt=0.0, le=600.0)
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    compile: bool = False
+    channels_last: bool = False
     steps: tuple[int, ...] = Field(min_length=1)
     samplers: tuple[str, ...] = Field(default=("ddim",), min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_sampler(cls, values: Any) -> Any:
+        """Pipelines and finished audio come with a sampler of their own."""
+        return {"samplers": ("own",), **values} if isinstance(values, dict) and (values.get("pipeline") or values.get("audio")) else values
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SystemConfig:
+        kinds = [key for key in _KINDS if getattr(self, key) is not None]
+        if len(kinds) > 1:
+            raise ValueError(f"{kinds[0]} and {kinds[1]} exclude each other; a system has one of them")
+        for key, needs in _BELONGS.items():
+            if getattr(self, key) != SystemConfig.model_fields[key].default and self.kind != needs:
+                raise ValueError(f"{key} goes with {needs}, which {self.name} does not have; remove it")
+        return self
+
+    @property
+    def kind(self) -> str | None:
+        """Which of `network`, `pipeline` and `audio` it has; None for an object."""
+        return next((key for key in _KINDS if getattr(self, key) is not None), None)
+
+    @field_validator("audio")
+    @classmethod
+    def _fits(cls, audio: str | None) -> str | None:
+        if audio:
+            placeholders(audio)
+        return audio
 
     @field_validator("steps")
     @classmethod
@@ -66,8 +115,11 @@ class SystemConfig(Settings):
 
     @field_validator("samplers")
     @classmethod
-    def _known(cls, samplers: tuple[str, ...]) -> tuple[str, ...]:
-        check_known(samplers, SAMPLERS, "sampler")
+    def _known(cls, samplers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("audio") is None:
+            check_known(samplers, PIPELINE_SAMPLERS if info.data.get("pipeline") else SAMPLERS, "sampler")
+        elif not all(re.fullmatch(r"[\w.+-]{1,40}", sampler) for sampler in samplers):
+            raise ValueError("a label must consist of letters, digits, '.', '_', '+' and '-'")
         return samplers
 
     @field_validator("name")
@@ -164,19 +216,38 @@ def resolve_run(values: Mapping[str, Any], source: str, name: str, quick: bool =
 def quickened(config: RunConfig) -> RunConfig:
     """At most 64 clips, one seed, times from the generation's own batches."""
     asked = config.clips
-    there = asked.n or (len(read_manifest(asked.manifest, asked.folder)) if asked.manifest else QUICK_CLIPS)
+    there = asked.n or (len(read_manifest(asked.manifest, asked.folder, asked.list)) if asked.manifest else QUICK_CLIPS)
     clips = asked.model_copy(update={"n": min(there, QUICK_CLIPS)})
     return config.model_copy(update={"clips": clips, "seeds": config.seeds[:1], "timing_repeats": 0})
 
 
 def input_files(config: RunConfig) -> list[Path]:
-    """Files and folders that a configuration names: bundles, weights of embedders, lists of clips."""
+    """Files and folders that a configuration names: bundles, pipelines, finished audio, weights of embedders, lists of clips."""
     named = {system.bundle or assets() for system in config.systems if system.network}
     named |= {assets()} if "bundled" in config.embedders else set()
     bundles = [path for folder in sorted(named) for path in sorted(folder.glob("*")) if path.suffix in (".json", ".safetensors")]
     weights = [path for spec in config.embedders if (path := weights_file(spec))]
     lists = [path for path in (config.clips.manifest, config.clips.real) if path]
-    return [*bundles, *weights, *lists]
+    pipelines = [path for system in config.systems if system.pipeline for path in _pipeline_inputs(system)]
+    audio = [_fixed_part(system.audio) for system in config.systems if system.audio]
+    return [*bundles, *pipelines, *audio, *weights, *lists]
+
+
+def pipeline_place(system: SystemConfig, steps: int) -> str:
+    """The folder or hub name of a pipeline at one step count."""
+    assert system.pipeline is not None
+    return system.pipeline.replace("{steps}", str(steps))
+
+
+def _pipeline_inputs(system: SystemConfig) -> list[Path]:
+    return [path for place in sorted({pipeline_place(system, steps) for steps in system.steps}) for path in pipeline_files(pipeline_folder(place))]
+
+
+def _fixed_part(template: str) -> Path:
+    """The folder above the first part of a path that differs from cell to cell."""
+    parts = Path(template).parts
+    differing = [i for i, part in enumerate(parts) if any(f"{{{name}}}" in part for name in PLACEHOLDERS)]
+    return Path(*parts[: differing[0]]) if differing else Path(template)
 
 
 def bundle_systems(folder: Path | None = None, quick: bool = False) -> list[dict[str, Any]]:

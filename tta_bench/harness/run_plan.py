@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tta_bench.diffusion.distill import Stage
 from tta_bench.diffusion.schedule import CosineSchedule
 from tta_bench.diffusion.weighting import WEIGHTINGS, v_weights
 from tta_bench.errors import ConfigError
@@ -84,10 +85,17 @@ def weight_curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         card = source.card
         if card["weighting"] not in WEIGHTINGS:
             continue
-        levels = CosineSchedule(**card["schedule"]).log_snr(torch.arange(1, card["steps"] + 1, dtype=torch.float64) / card["steps"])
+        levels = _grid(card)
         weights = v_weights(card["weighting"], levels, card.get("gamma"))
         curves.append({"weighting": card["weighting"], "steps": card["steps"], "log_snr": levels.tolist(), "weight": weights.tolist()})
     return curves
+
+
+def _grid(card: Mapping[str, Any]) -> torch.Tensor:
+    """Log SNR at which each of a student's steps starts."""
+    if "grid_log_snr" in card:
+        return torch.tensor(card["grid_log_snr"], dtype=torch.float64)
+    return Stage(CosineSchedule(**card["schedule"]), card["steps"], card["steps"]).log_snrs
 
 
 def _cell(cell: Cell) -> dict[str, Any]:

@@ -168,11 +168,11 @@ def _cost(cell: Cell) -> float:
 
 def _pairs(config: RunConfig, embedders: Sequence[Embedder]) -> list[tuple[MetricSpec, Embedder]]:
     """Metrics by embedder; the log-mel that only `fidelity_mel` needs serves nothing else. Raises ConfigError for a metric that none can serve."""
-    named = {spec.partition(":")[0] for spec in config.embedders}
+    unnamed = set() if LogMelEmbedder.name in config.embedders else {LogMelEmbedder.name}
     pairs = []
     for spec in (METRICS[name] for name in config.metrics):
         able = [item for item in embedders if spec.source in item.provides and spec.embedder in (None, item.name)]
-        able = [item for item in able if item.name in named or spec.embedder == item.name]
+        able = [item for item in able if item.name not in unnamed or spec.embedder == item.name]
         if not able:
             raise ConfigError(f"metrics: {spec.name} needs an embedder with {SOURCE_WORDS[spec.source]}; add one to embedders, or remove the metric")
         pairs += [(spec, embedder) for embedder in able]

@@ -14,7 +14,7 @@ from tta_bench.models.denoiser import Denoiser, TextCondition
 from tta_bench.models.text import TextEncoder
 
 Text = Mapping[str, Tensor]
-"""what captions have become, (B, ...) each; None is no caption"""
+"""what captions have become, (B, ...) each"""
 
 
 class Teacher(Protocol):
@@ -41,8 +41,12 @@ class Teacher(Protocol):
         """Captions as `predict` and `apply` take them."""
         ...
 
-    def predict(self, z: Tensor, log_snr: Tensor, text: Text | None, guidance_scale: Tensor | None) -> Tensor:
+    def predict(self, z: Tensor, log_snr: Tensor, text: Text, guidance_scale: Tensor | None) -> Tensor:
         """The teacher's v (B, ...) for z (B, ...) at log_snr (B,). guidance_scale (B,): where guidance is folded in."""
+        ...
+
+    def predict_null(self, z: Tensor, log_snr: Tensor, text: Text) -> Tensor:
+        """The same without the captions of `text`: what classifier-free guidance sets against `predict`."""
         ...
 
     def apply(self, network: nn.Module, z: Tensor, log_snr: Tensor, text: Text, guidance_scale: Tensor) -> Tensor:
@@ -81,9 +85,13 @@ class BundleTeacher:
         states, mask = self.text(self.text.tokenise(captions).to(next(self.text.parameters()).device))
         return {"states": states, "mask": mask}
 
-    def predict(self, z: Tensor, log_snr: Tensor, text: Text | None, guidance_scale: Tensor | None) -> Tensor:
+    def predict(self, z: Tensor, log_snr: Tensor, text: Text, guidance_scale: Tensor | None) -> Tensor:
         """See `Teacher`."""
         return _v(self.denoiser, z, log_snr, text, guidance_scale)
+
+    def predict_null(self, z: Tensor, log_snr: Tensor, text: Text) -> Tensor:  # noqa: ARG002
+        """See `Teacher`: the denoiser has a token of its own for no text."""
+        return _v(self.denoiser, z, log_snr, None, None)
 
     def apply(self, network: nn.Module, z: Tensor, log_snr: Tensor, text: Text, guidance_scale: Tensor) -> Tensor:
         """See `Teacher`."""

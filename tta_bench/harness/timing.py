@@ -30,7 +30,7 @@ def time_rows(out: Path, config: RunConfig, cells: Sequence[Cell], there: Mappin
     Rows that could not be timed, with the reason: a system may make clips one by one that it cannot make in a batch.
     """
     path = out / "timing.json"
-    rows = {str(cell.row): cell for cell in reversed(cells) if cell.cell_id in there}  # of several seeds the first
+    rows = {str(cell.row): cell for cell in reversed(cells) if cell.cell_id in there and cell.source.timed}  # of several seeds the first
     failed: dict[str, str] = {}
     if not rows:
         return failed
@@ -101,7 +101,7 @@ def _timed(cell: Cell, batch: int, device: str, warm: bool) -> dict[str, Any]:
 def _shortest(cell: Cell) -> Setting:
     """A warm-up that costs little: samplers take any number of steps; another system is asked for what it will be asked for."""
     setting = cell.setting
-    return Setting(1, setting.guidance_scale, setting.seed) if cell.source.family == "latent" else setting
+    return Setting(1, setting.guidance_scale, setting.seed) if cell.source.family in ("latent", "diffusers") else setting
 
 
 def reset_peak(device: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,7 @@ from tta_bench.models.denoiser import Denoiser, TextCondition
 from tta_bench.models.text import TextEncoder, has_words
 from tta_bench.rng import generator
 from tta_bench.systems.protocol import Clip
-
-_HIGHEST_SCALE = 1000.0
+from tta_bench.systems.request import check_request, refuse_repeats
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,7 @@ class LatentSystem:
 
     def generate(self, clips: Sequence[Clip], *, steps: int, guidance_scale: float, seed: int) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         """(clip_id, (T,) float32) in the clips' order. Raises ConfigError for steps, a scale or a seed that cannot be; InputError for clips."""
-        ids = [clip.clip_id for clip in clips]
-        if len(set(ids)) != len(ids):
-            raise InputError(
-                f"clip id {next(item for item in ids if ids.count(item) > 1)!r} is there twice; ids name a clip's noise, give each its own"
-            )
+        refuse_repeats(clips)
         for start in range(0, len(clips), self.batch_size):
             part = clips[start : start + self.batch_size]
             audio = self.decode(self.latents(part, steps=steps, guidance_scale=guidance_scale, seed=seed))
@@ -87,11 +81,7 @@ class LatentSystem:
         return self.codec.decode(latents)
 
     def _check(self, clips: Sequence[Clip], steps: int, guidance_scale: float, seed: int) -> None:
-        for name, value in (("steps", steps), ("seed", seed)):
-            if not _is_whole(value):
-                raise ConfigError(f"{self.name}: {name} = {value!r} must be a whole number")
-        if not 0.0 <= guidance_scale <= _HIGHEST_SCALE:
-            raise ConfigError(f"{self.name}: guidance_scale = {guidance_scale!r} must lie between 0 and {_HIGHEST_SCALE:g}; 1 is none")
+        check_request(self.name, steps, guidance_scale, seed)
         for clip in clips:
             if not isinstance(clip.caption, str) or not has_words(clip.caption):
                 raise InputError(f"{self.name}: caption {clip.caption!r} of clip {clip.clip_id} has no words (a to z, 0 to 9)")
@@ -112,10 +102,6 @@ class LatentSystem:
             raise ConfigError(f"{self.name}: was distilled for guidance scales {lowest:g} to {highest:g}, not {guidance_scale:g}; choose one of them")
         scale = torch.full((batch,), guidance_scale, device=text.states.device)
         return lambda z, log_snr: self.denoiser(z, log_snr, text, scale)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def load_latent(name: str, folder: Path | None = None, sampler: str = "ddim", device: str = "cpu") -> LatentSystem:

@@ -1,0 +1,32 @@
+"""A system at one step count, before it is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tta_bench.systems.protocol import System
+
+
+@dataclass(frozen=True)
+class Source:
+    """One system at one step count, before it is loaded. checksum: of all that decides its audio.
+
+    portable: whether another process can load it. timed: whether making its audio takes time that says anything. content: of audio that is
+    there already, the fingerprint by guidance scale and seed.
+    """
+
+    name: str
+    family: str
+    checksum: str
+    load: Callable[[], System]
+    sampler: str | None = None
+    steps: int | None = None
+    weighting: str | None = None
+    parent: str | None = None
+    card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    portable: bool = False
+    timed: bool = True
+    content: Callable[[float, int], str] | None = None
