@@ -77,7 +77,13 @@ class ClapNetwork:
 
     @staticmethod
     def _build(packages: Packages, network: Network, staged: Staged, device: str) -> Any:
-        clap = packages.clap.CLAP_Module(enable_fusion=False, device=device, amodel=SUBMODELS[network.checkpoint][1])
+        try:
+            clap = packages.clap.CLAP_Module(enable_fusion=False, device=device, amodel=SUBMODELS[network.checkpoint][1])
+        except OSError as error:  # from transformers; the checkpoint is not open yet
+            raise WeightsError(
+                f"laion-clap builds its text branch from roberta-base in the Hugging Face cache ({first_line(error)}); fetch it with: "
+                "hf download roberta-base"
+            ) from error
         clap.load_ckpt(str(staged.hub / network.official), verbose=False)
         return clap
 
