@@ -77,13 +77,7 @@ class ClapNetwork:
 
     @staticmethod
     def _build(packages: Packages, network: Network, staged: Staged, device: str) -> Any:
-        try:
-            clap = packages.clap.CLAP_Module(enable_fusion=False, device=device, amodel=SUBMODELS[network.checkpoint][1])
-        except OSError as error:  # from transformers; the checkpoint is not open yet
-            raise WeightsError(
-                f"laion-clap builds its text branch from roberta-base in the Hugging Face cache ({first_line(error)}); fetch it with: "
-                "hf download roberta-base"
-            ) from error
+        clap = packages.clap.CLAP_Module(enable_fusion=False, device=device, amodel=SUBMODELS[network.checkpoint][1])
         clap.load_ckpt(str(staged.hub / network.official), verbose=False)
         return clap
 
@@ -130,6 +124,11 @@ def _loaded(network: Network, device: str, build: Callable[[], T]) -> T:
         except TtaBenchError:
             raise
         except Exception as error:
+            if "huggingface.co" in str(error):  # of transformers, before the checkpoint is opened
+                raise WeightsError(
+                    f"laion-clap builds its text branch from roberta-base in the Hugging Face cache, where it is not ({first_line(error)}); "
+                    "fetch it with: hf download roberta-base"
+                ) from error
             raise WeightsError(f"{network.file}: the reference packages cannot load it ({first_line(error)}); is this the right file?") from error
 
 

@@ -69,7 +69,7 @@ def test_refusals(hub: Path, spec: str, error: type[Exception], words: str) -> N
 
 def test_vggish_needs_the_code_of_its_repository(hub: Path) -> None:
     (hub / CODE / "hubconf.py").unlink()
-    with pytest.raises(WeightsError, match="git clone https://github.com/harritaylor/torchvggish"):
+    with pytest.raises(WeightsError, match=r"git clone https://github\.com/harritaylor/torchvggish"):
         find_network("vggish")
 
 
