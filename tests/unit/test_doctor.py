@@ -127,10 +127,10 @@ def _doctor(site: Path, *arguments: str, **environment: str) -> subprocess.Compl
     (site / "bin").mkdir()
     (site / "bin" / "wget").write_text(f"#!/bin/sh\ntouch {site / 'reached'}\n")
     (site / "bin" / "wget").chmod(0o755)
-    path = {"PATH": f"{site / 'bin'}:{os.environ['PATH']}", "HOME": str(site)}
+    path = {"PATH": f"{site / 'bin'}:{os.environ['PATH']}", "HOME": str(site), "PYTHONPATH": f"{site}:{ROOT}"}
     code = "from tta_bench.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "doctor", *arguments], cwd=ROOT, env=os.environ | path | environment, capture_output=True, text=True
+        [sys.executable, "-c", code, "doctor", *arguments], cwd=site, env=os.environ | path | environment, capture_output=True, text=True
     )
     assert "Traceback" not in done.stderr
     assert not (site / "reached").exists(), "nothing reaches the network"

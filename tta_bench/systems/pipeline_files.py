@@ -152,4 +152,6 @@ def _fetched(name: str) -> Path:
         stock = (folder / "model_index.json").exists()
         return Path(snapshot_download(name, allow_patterns=_STOCK_PATTERNS if stock else ["*.json", *TANGO_FILES, "*/*.json"]))
     except Exception as error:  # the hub's client raises errors of several libraries
-        raise WeightsError(f"{name}: cannot be fetched from the hub ({type(error).__name__}: {one_line(error)}); check name and network") from error
+        raise WeightsError(
+            f"{name}: is no folder here, and cannot be fetched from the hub ({type(error).__name__}: {one_line(error)}); check name and network"
+        ) from error
