@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS, DIFFUSION, HARNESS = "tests/unit/metrics", "tests/unit/diffusion", "tests/unit/harness"
+PIPELINES = "tests/unit/harness/test_distill_pipeline.py"
 GATE, SWEEP = "tests/unit/test_gate.py", "tests/unit/harness/test_sweep.py"
 
 YAMNET_H5 = "tests/unit/embedders/test_yamnet_h5.py"
@@ -36,9 +37,20 @@ MUTATIONS = [
     ("no pair correction", "metrics/score.py", "if pair_effects is not None and", "if False and pair_effects is not None and", METRICS),
     ("Chan's cross term dropped", "metrics/gaussian.py", " + np.outer(delta, delta * (self.n * other.n / n))", "", METRICS),
     ("one step too many in the grid", "diffusion/schedule.py", "torch.arange(steps, -1, -1, dtype=torch.float64) / steps", "torch.arange(steps, -1, -1, dtype=torch.float64) / (steps + 1)", DIFFUSION),
-    ("the student's grid starts at i/N", "diffusion/distill.py", "t = ((step.double() + 1.0) * self.ratio - teacher_step)", "t = (step.double() * self.ratio - teacher_step)", DIFFUSION),
-    ("t_mid and t_s swapped", "diffusion/distill.py", "v2 = teacher(z_mid.to(z), self._log_snr(step, 1).to(wide(z)))", "v2 = teacher(z_mid.to(z), self._log_snr(step, 2).to(wide(z)))", DIFFUSION),
-    ("the second step's v as target", "diffusion/distill.py", "return v_target(v1, v2, z, delta, delta)", "return v2", DIFFUSION),
+    ("the student's grid starts at i/N", "diffusion/distill.py", "first = self.teacher_steps - (step + 1) * self.ratio", "first = self.teacher_steps - step * self.ratio - 1", DIFFUSION),
+    ("t_mid and t_s swapped", "diffusion/distill.py", "v2 = evaluate(ddim_step(wide(z), wide(v1), path[0] - path[1]), 1)", "v2 = evaluate(ddim_step(wide(z), wide(v1), path[0] - path[1]), 2)", DIFFUSION),
+    ("the second step's v as target", "diffusion/distill.py", "return v_target(v1, v2, z, path[0] - path[1], path[1] - path[2])", "return v2", DIFFUSION),
+    ("the leading grid", "diffusion/discrete.py", "timesteps = trailing_timesteps(self.train_steps, steps)", "timesteps = trailing_timesteps(self.train_steps, steps) - self.train_steps // steps + 1", DIFFUSION),
+    ("sampling ends at no noise", "diffusion/discrete.py", "torch.tensor([self.final_alpha_cumprod, *self.alphas_cumprod]", "torch.tensor([1.0, *self.alphas_cumprod]", DIFFUSION),
+    ("eps taken for v", "harness/pipeline_teacher.py", 'if kind == "v_prediction":', 'if kind != "sample":', PIPELINES),
+    ("guidance against the same caption", "harness/pipeline_teacher.py", "for name, value in text.items() if name.startswith(_NULL)})", "for name, value in text.items() if not name.startswith(_NULL)})", PIPELINES),
+    ("a scale folded in that is none", "harness/pipeline_teacher.py", '.double() + shift).float()', '.double()).float()', PIPELINES),
+    ("students sample on the leading grid", "harness/pipeline_export.py", '"timestep_spacing": "trailing"', '"timestep_spacing": "leading"', PIPELINES),
+    ("students pay for guidance", "systems/diffusers.py", "guidance_scale if self.folded is None else 1.0", "guidance_scale", PIPELINES),
+    ("VGGish keeps its last ReLU", "embedders/vggish.py", "nn.Linear(4096, 128)]", "nn.Linear(4096, 128), nn.ReLU()]", "tests/unit/embedders/test_vggish.py"),
+    ("the magnitude's peak (Google's FAD)", "embedders/vggish.py", "float(samples.max())", "float(samples.abs().max())", "tests/unit/embedders/test_vggish.py"),
+    ("padding heard (PANNs)", "embedders/panns.py", "row[: lengths[i]] = audio[i][: lengths[i]]", "row[: len(audio[i])] = audio[i][: len(row)]", "tests/unit/embedders/test_panns.py"),
+    ("short clips padded, not repeated (CLAP)", "embedders/clap.py", "repeated = np.tile(heard, SAMPLES // len(heard))", "repeated = heard", "tests/unit/embedders/test_clap.py"),
     ("the weight squared", "diffusion/distill.py", "return weight.to(error) * error", "return weight.to(error) ** 2 * error", DIFFUSION),
     ("weights not divided by snr + 1", "diffusion/weighting.py", "return weight / (snr + 1.0)", "return weight", DIFFUSION),
     ("no cap in BSA", "diffusion/weighting.py", "return snr.clamp(min=1.0, max=gamma)", "return snr.clamp(min=1.0)", DIFFUSION),

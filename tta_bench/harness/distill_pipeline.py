@@ -26,7 +26,7 @@ from tta_bench.harness.pipeline_teacher import PipelineTeacher, folded, schedule
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.recipe import DistillRecipe, Optimisation, TrainConfig
 from tta_bench.harness.train_teacher import LatentCorpus
-from tta_bench.harness.training import Finished, Task, train
+from tta_bench.harness.training import Finished, Task, is_first_process, train
 from tta_bench.systems.pipeline import Pipeline
 from tta_bench.systems.pipeline_files import CARD, pipeline_card
 from tta_bench.systems.pipelines import load_pipeline
@@ -122,7 +122,9 @@ def _facts(task: Any, recipe: Optimisation, finished: Finished, job: PipelineJob
 
 
 def _pipeline_of(job: PipelineJob, made: PipelineTeacher, name: str, card: dict[str, Any]) -> None:
-    """Write the student's pipeline, unless this very one is there."""
+    """Write the student's pipeline, unless this very one is there; of several processes the first one does."""
+    if not is_first_process():
+        return
     folder = job.training.out / name
     known = pipeline_card(folder)
     same = ("network_sha256", "guidance_scale", "teacher_checksum", "audio_s")

@@ -135,7 +135,12 @@ def train(task: Task, recipe: Optimisation, folder: Path, seed: int, runtime: Ru
 
 def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
     """The lock of a training's folder; of several processes that train together the first one holds it."""
-    return locked(folder, "--out") if os.environ.get("RANK", "0") == "0" else contextlib.nullcontext()
+    return locked(folder, "--out") if is_first_process() else contextlib.nullcontext()
+
+
+def is_first_process() -> bool:
+    """Of several that train together, under whatever launcher; alone one is."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class _Loop:
