@@ -23,10 +23,11 @@ from tta_bench.harness.distillation import GuidedTask, StageTask, loss_by_level
 from tta_bench.harness.environment import code_version
 from tta_bench.harness.pipeline_export import export_student
 from tta_bench.harness.pipeline_teacher import PipelineTeacher, folded, schedule_of
+from tta_bench.harness.processes import is_first_process
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.recipe import DistillRecipe, Optimisation, TrainConfig
 from tta_bench.harness.train_teacher import LatentCorpus
-from tta_bench.harness.training import Finished, Task, is_first_process, train
+from tta_bench.harness.training import Finished, Task, train
 from tta_bench.systems.pipeline import Pipeline
 from tta_bench.systems.pipeline_files import CARD, pipeline_card
 from tta_bench.systems.pipelines import load_pipeline

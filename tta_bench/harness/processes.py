@@ -28,3 +28,8 @@ def usable_cores(threads: int | None = None) -> int:
     """Cores that this process may use, or at most `threads` of them."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(threads or there, there)
+
+
+def is_first_process() -> bool:
+    """Whether it is the first of several that train together, under whatever launcher, or the only one."""
+    return os.environ.get("RANK", "0") == "0"

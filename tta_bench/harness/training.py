@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from tta_bench.errors import ConfigError, InputError, TtaBenchError, WeightsErro
 from tta_bench.files import digest, locked, write_text
 from tta_bench.harness.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tta_bench.harness.devices import accelerator_of
+from tta_bench.harness.processes import is_first_process
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.recipe import Optimisation, Runtime
 from tta_bench.rng import generator, stream_seed
@@ -136,11 +136,6 @@ def train(task: Task, recipe: Optimisation, folder: Path, seed: int, runtime: Ru
 def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
     """The lock of a training's folder; of several processes that train together the first one holds it."""
     return locked(folder, "--out") if is_first_process() else contextlib.nullcontext()
-
-
-def is_first_process() -> bool:
-    """Of several that train together, under whatever launcher; alone one is."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 class _Loop:

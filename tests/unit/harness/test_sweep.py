@@ -196,6 +196,18 @@ def test_a_lost_or_changed_clip_costs_its_cell_only(copied: tuple[RunConfig, Swe
     assert clip.read_bytes() == content
 
 
+def test_audio_of_other_content_is_never_scored(copied: tuple[RunConfig, Sweep]) -> None:
+    config, first = copied
+    folder = config.out / "cells" / first.records[-1].cell
+    clip, other = sorted((folder / "audio").glob("*.flac"))[:2]
+    content = clip.read_bytes()
+    clip.write_bytes(other.read_bytes())
+    shutil.rmtree(folder / "features")
+    (config.out / "records.jsonl").unlink()
+    assert _comparable(sweep(config)) == _comparable(first)
+    assert clip.read_bytes() == content
+
+
 def test_a_metric_that_is_added_later_costs_no_generation(copied: tuple[RunConfig, Sweep], monkeypatch: pytest.MonkeyPatch) -> None:
     config, _ = copied
     monkeypatch.setattr(LatentSystem, "latents", None)
