@@ -22,6 +22,7 @@ from tta_bench.rows import RowKey
 from tta_bench.systems.anchors import RealAudio, Reconstruction
 from tta_bench.systems.latent import LatentSystem, load_latent
 from tta_bench.systems.protocol import Clip, System
+from tta_bench.systems.student import check_student
 
 _HIGHEST_RATE_HZ = 655_350  # of FLAC
 GENERATION_VERSION = 1  # part of every cell's id: raise it when the harness makes other audio of the same weights
@@ -133,6 +134,7 @@ def _of_bundle(system: SystemConfig, sampler: str, steps: int, config: RunConfig
     card = read_card(folder, name)
     if card["kind"] != "denoiser":
         raise ConfigError(f"systems: network {name!r} of {system.name} is of kind {card['kind']}, not a denoiser; name another one")
+    check_student(f"systems: {system.name}", card, steps, sampler)
     scales: Sequence[float] | None = card.get("guidance_scales")
     for scale in config.guidance_scales:
         if scales is None:

@@ -19,7 +19,7 @@ from tta_bench.harness.distill_pipeline import PipelineJob, distill_pipeline
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.recipe import CLIP_S, GuidedRecipe, TrainConfig
 from tta_bench.models.bundle import read_card
-from tta_bench.systems.pipeline_files import pipeline_checksum, pipeline_folder
+from tta_bench.systems.pipeline_files import pipeline_card, pipeline_checksum, pipeline_folder
 from tta_bench.systems.pipelines import load_pipeline
 
 _GUIDED_UPDATES = 6000
@@ -146,6 +146,8 @@ def _pipeline_job(config: DistillConfig, place: str) -> PipelineJob:
     if not place.strip():
         raise ConfigError(f"--teacher {config.teacher}: names no pipeline; write {_PIPELINE}PATH or {_PIPELINE}OWNER/NAME")
     folder = pipeline_folder(place)
+    if "guidance_scale" in pipeline_card(folder):
+        raise ConfigError(f"--teacher {config.teacher}: is a student already, with guidance folded in; distil its teacher further: a longer --steps list")
     checksum = pipeline_checksum(folder)
     scale = _EXPORT_GUIDANCE if config.export_guidance is None else config.export_guidance
     lowest, highest = config.guidance_scales or (scale, scale)

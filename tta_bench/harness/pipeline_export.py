@@ -11,16 +11,15 @@ from typing import Any
 
 from tta_bench.errors import StorageError
 from tta_bench.files import cannot_write, write_text
-from tta_bench.systems.hf import hf_part, quiet
+from tta_bench.systems.hf import quiet
 from tta_bench.systems.pipeline import Pipeline
 from tta_bench.systems.pipeline_files import CARD
+from tta_bench.systems.schedulers import trailing_ddim
 
 
 def student_scheduler(teacher: Any) -> Any:
     """DDIM on the teacher's noise schedule over the trailing grid, for a network that predicts v."""
-    changed = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "clip_sample": False, "thresholding": False}
-    known = {key: value for key, value in teacher.config.items() if not key.startswith("_")}  # notes, by which defaults would win
-    return hf_part("diffusers", "DDIMScheduler").from_config({**known, **changed})
+    return trailing_ddim(teacher, prediction_type="v_prediction")
 
 
 def export_student(teacher: Pipeline, denoiser: Any, folder: Path, card: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from tta_bench.diffusion.schedule import alpha_sigma
 from tta_bench.errors import ConfigError
 from tta_bench.harness.teachers import Text
 from tta_bench.systems.pipeline import Pipeline
+from tta_bench.systems.schedulers import plain_config
 
 _FEATURES = 64
 _INPUT = "time_embedding.cond_proj.weight"  # of the guidance scale
@@ -132,9 +133,8 @@ def folded(denoiser: Any, guidance_scale: float) -> Any:
 
 def _with(denoiser: Any, width: int | None, state: dict[str, Tensor]) -> Any:
     """A UNet of the same configuration but for the width of the guidance scale's input."""
-    config = {key: value for key, value in denoiser.config.items() if not key.startswith("_")}  # notes, by which defaults would win
     with torch.random.fork_rng(devices=[]):  # its initial weights are overwritten
-        made = type(denoiser).from_config({**config, "time_cond_proj_dim": width})
+        made = type(denoiser).from_config({**plain_config(denoiser), "time_cond_proj_dim": width})
     absent, extra = made.load_state_dict(state, strict=False)
     if extra or set(absent) - {_INPUT}:
         raise ConfigError(f"{type(denoiser).__name__} cannot be rebuilt from its configuration ({[*absent, *extra][0]}); is diffusers too old?")

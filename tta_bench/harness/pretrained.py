@@ -14,7 +14,9 @@ from tta_bench.harness.source import Source
 from tta_bench.systems.folder import FolderSystem, refuse_shared
 from tta_bench.systems.pipeline_files import pipeline_card, pipeline_checksum, pipeline_folder, pipeline_kind
 from tta_bench.systems.protocol import System
+from tta_bench.systems.student import clip_length
 
+_VERSION = 1  # raise it when a pipeline makes other audio of the same files
 _Planned = tuple[Source, Callable[[float], int]]
 
 
@@ -23,8 +25,7 @@ def pipeline_source(system: SystemConfig, sampler: str, steps: int, config: RunC
 
     Raises ExtraMissing without diffusers, ConfigError for options, samplers, steps or scales that it cannot serve, WeightsError for its files.
     """
-    from tta_bench.systems.diffusers import pipeline_evaluations  # these load torch
-    from tta_bench.systems.pipelines import Options, load_scheduler
+    from tta_bench.systems.pipelines import Options, load_scheduler  # these load torch
     from tta_bench.systems.schedulers import scheduler_of
 
     place = pipeline_place(system, steps)
@@ -34,20 +35,26 @@ def pipeline_source(system: SystemConfig, sampler: str, steps: int, config: RunC
     content = pipeline_checksum(folder)
     scheduler = scheduler_of(load_scheduler(place), sampler, system.name)
     card = pipeline_card(folder)
-    evaluations = partial(pipeline_evaluations, system.name, scheduler, steps, folded=card.get("guidance_scale"))
+    audio_s = clip_length(f"systems: {system.name}", card, system.audio_s)
+    evaluations = partial(_evaluations, system.name, scheduler, sampler, steps, card)
     for scale in config.guidance_scales:
         evaluations(scale)
-    checksum = digest([content, system.audio_s, dataclasses.asdict(options)])
-    load = partial(_load, place, options, content, system.name, sampler, system.audio_s, config.batch_size)
+    checksum = digest([_VERSION, content, audio_s, dataclasses.asdict(options)])
+    load = partial(_load, place, options, content, system.name, sampler, audio_s, config.batch_size)
     about = {**card, "name": card.get("name", system.name), "kind": pipeline_kind(folder)}
     return Source(system.name, "diffusers", checksum, load, sampler, steps, card.get("weighting"), card.get("parent"), about), evaluations
+
+
+def _evaluations(name: str, scheduler: Any, sampler: str, steps: int, card: dict[str, Any], scale: float) -> int:
+    from tta_bench.systems.diffusers import pipeline_evaluations
+
+    return pipeline_evaluations(f"systems: {name}", scheduler, sampler, steps, scale, card)
 
 
 def _load(place: str, options: Any, content: str, name: str, sampler: str, audio_s: float | None, batch_size: int) -> System:
     from tta_bench.systems.diffusers import system_of
 
-    folded = pipeline_card(pipeline_folder(place)).get("guidance_scale")
-    return system_of(_loaded(place, options, content), name, sampler, audio_s, batch_size, folded)
+    return system_of(_loaded(place, options, content), name, sampler, audio_s, batch_size, pipeline_card(pipeline_folder(place)))
 
 
 @lru_cache(maxsize=8)  # networks of a gigabyte or more each

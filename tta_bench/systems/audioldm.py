@@ -70,7 +70,8 @@ class MelPipeline(Pipeline):
     @torch.no_grad()
     def decode(self, latents: Tensor, audio_s: float) -> Tensor:
         """(B, C, L, F) -> (B, int(audio_s * sample_rate_hz))."""
-        mel = self.parts.vae.decode(1 / self.parts.vae.config.scaling_factor * latents).sample.squeeze(1)
+        scaled = (1 / self.parts.vae.config.scaling_factor * latents).to(self.parts.vae.dtype)
+        mel = self.parts.vae.decode(scaled).sample.squeeze(1)
         audio: Tensor = self.parts.vocoder(mel)
         return audio.float()[:, : int(audio_s * self.sample_rate_hz)]
 

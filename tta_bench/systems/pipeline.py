@@ -66,7 +66,7 @@ class Pipeline(ABC):
 
     @abstractmethod
     def denoise(self, z: Tensor, timestep: Tensor, conditioning: Conditioning, denoiser: nn.Module | None = None) -> Tensor:
-        """Output of the denoiser, or of another one of its kind, for z (B, *latent_shape) at timestep () or (B,); see `prediction_type`."""
+        """Output (float32) of the denoiser, or of another one of its kind, for z (B, *latent_shape) at timestep () or (B,); see `prediction_type`."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class Pipeline(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the denoiser's weights, and of z and conditioning."""
+        """Of the denoiser's weights and of conditioning; z is float32 whatever it is."""
         return next(self.denoiser.parameters()).dtype
 
     @property

@@ -16,6 +16,7 @@ from tta_bench.systems.audioldm import AudioLDM
 from tta_bench.systems.audioldm2 import AudioLDM2
 from tta_bench.systems.hf import hf_part, missing, one_line, quiet
 from tta_bench.systems.pipeline import Conditioning, Pipeline, Request
+from tta_bench.systems.half import keep_float32_outside
 from tta_bench.systems.pipeline_files import STOCK, components, pipeline_folder, pipeline_kind
 from tta_bench.systems.stable_audio import StableAudio
 from tta_bench.systems.tango import Tango, load_tango, tango_scheduler
@@ -96,6 +97,7 @@ def _names(path: Path) -> list[str]:
 
 def _place(pipeline: Pipeline, options: Options) -> None:
     pipeline.parts.to(options.device)
+    keep_float32_outside(pipeline.denoiser)
     if options.channels_last:
         for part in (pipeline.denoiser, pipeline.parts.vae):
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -75,7 +75,7 @@ class StableAudio(Pipeline):
     @torch.no_grad()
     def decode(self, latents: Tensor, audio_s: float) -> Tensor:
         """(B, C, L) -> (B, int(audio_s * sample_rate_hz)), the mean of the channels."""
-        audio: Tensor = self.parts.vae.decode(latents).sample
+        audio: Tensor = self.parts.vae.decode(latents.to(self.parts.vae.dtype)).sample
         return audio.float().mean(dim=1)[:, : int(audio_s * self.sample_rate_hz)]
 
     def sample(self, captions: Sequence[str], noise: Tensor, request: Request) -> Tensor:
