@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,11 +78,13 @@ def test_seconds_per_clip(benchmark: Any, folder: Path, exact: dict[str, Any], p
     made = system(folder, Options("cuda", precision, compiled, channels_last))
     timed_batch(made, CLIPS, Setting(2, SCALE, 0), "cuda")  # compiles, and chooses kernels
     torch.cuda.reset_peak_memory_stats()
-    batch = benchmark.pedantic(lambda: timed_batch(made, CLIPS, Setting(STEPS, SCALE, 0), "cuda"), rounds=3, iterations=1)
-    assert not batch.failed
-    error = max(float(abs(batch.audio[clip_id] - samples).max()) for clip_id, samples in exact.items())
+    batches: list[Any] = []
+    benchmark.pedantic(lambda: batches.append(timed_batch(made, CLIPS, Setting(STEPS, SCALE, 0), "cuda")), rounds=5, iterations=1)
+    assert not any(batch.failed for batch in batches)
+    error = max(float(abs(batches[-1].audio[clip_id] - samples).max()) for clip_id, samples in exact.items())
+    sampling, decoding = (float(np.median([getattr(batch, part) or 0.0 for batch in batches])) / BATCH for part in ("sampling_s", "decoding_s"))
     benchmark.extra_info |= {
-        "card": torch.cuda.get_device_name(), "steps": STEPS, "batch": BATCH, "sampling_s_per_clip": batch.sampling_s / BATCH,
-        "decoding_s_per_clip": (batch.decoding_s or 0.0) / BATCH, "peak_mib": torch.cuda.max_memory_allocated() / 2**20, "largest_error": error,
+        "card": torch.cuda.get_device_name(), "steps": STEPS, "batch": BATCH, "sampling_s_per_clip": sampling,
+        "decoding_s_per_clip": decoding, "peak_mib": torch.cuda.max_memory_allocated() / 2**20, "largest_error": error,
     }  # fmt: skip
     print("\n", precision, "compiled" if compiled else "eager", "channels_last" if channels_last else "contiguous", benchmark.extra_info)

@@ -13,6 +13,8 @@ from torch import Tensor
 from tta_bench.diffusion.schedule import log_snr_of_phi, phi_of_log_snr, trailing_timesteps
 from tta_bench.errors import ConfigError
 
+_ROUNDING = 1e-4  # of a time that is meant to be a whole number of timesteps, in float32
+
 
 @dataclass(frozen=True)
 class DiscreteSchedule:
@@ -48,7 +50,7 @@ class DiscreteSchedule:
     def log_snr(self, t: Tensor | float) -> Tensor:
         """float64, of times t in [0, 1]: that of timestep ceil(t T) - 1, the first one at t = 0."""
         times = torch.as_tensor(t, dtype=torch.float64)
-        index = torch.ceil(times * self.train_steps).long().clamp(1, self.train_steps)
+        index = torch.ceil(times * self.train_steps - _ROUNDING).long().clamp(1, self.train_steps)
         return log_snr_of_phi(self._phi().to(times.device)[index])
 
     def timesteps(self, log_snr: Tensor) -> Tensor:

@@ -33,8 +33,9 @@ from tta_bench.systems.pipeline_files import CARD, pipeline_card
 from tta_bench.systems.pipelines import load_pipeline
 from tta_bench.weights import cache_folder
 
-_ENCODING_VERSION = 1
+_ENCODING_VERSION = 2
 _CLIPS_AT_ONCE = 8
+_CLIPS_MEASURED = 1000
 CARD_FORMAT = 1
 
 
@@ -114,12 +115,25 @@ def _facts(task: Any, recipe: Optimisation, finished: Finished, job: PipelineJob
     tail = finished.losses[-max(1, len(finished.losses) // 5) :]
     return {
         "format": CARD_FORMAT, "network_sha256": made.sha256, "teacher": job.place, "teacher_checksum": job.checksum, "audio_s": job.audio_s,
+        "latents": "mean of the encoder's distribution, scaled", "latents_rms": _rms(task.corpus.latents),
         "guidance_scale": job.export_scale, "guidance_scales": list(task.scales), "schedule": schedule.facts(),
         "grid": "trailing timesteps; t = 0 is the scheduler's final_alpha_cumprod", "prediction_type": "v_prediction",
         "recipe": recipe.model_dump(mode="json"), "data": job.training.data.model_dump(mode="json", exclude_none=True), "seed": job.training.seed,
-        "made_from": dict(task.identity), "loss_by_level": loss_by_level(tail, schedule) if tail else [], "code_version": code_version(),
-        "torch": torch.__version__,
+        "made_from": dict(task.identity), "loss_by_level": loss_by_level(tail, schedule) if tail else [], "relative_loss": _relative_loss(tail),
+        "code_version": code_version(), "torch": torch.__version__,
     }  # fmt: skip
+
+
+def _relative_loss(losses: list[dict[str, Any]]) -> float | None:
+    """Unweighted v-MSE as a part of the target's mean square: 1 is no better than zeros."""
+    known = [line for line in losses if "target_power" in line]
+    return sum(line["unweighted"] for line in known) / sum(line["target_power"] for line in known) if known else None
+
+
+def _rms(latents: npt.NDArray[np.float32]) -> float:
+    """Root mean square of some thousand clips' latents. Noise schedule and weightings take it to be 1."""
+    some = latents[:: max(1, len(latents) // _CLIPS_MEASURED)]
+    return float(np.sqrt(np.mean(np.square(some, dtype=np.float64))))
 
 
 def _pipeline_of(job: PipelineJob, made: PipelineTeacher, name: str, card: dict[str, Any]) -> None:

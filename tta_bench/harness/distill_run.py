@@ -147,7 +147,9 @@ def _pipeline_job(config: DistillConfig, place: str) -> PipelineJob:
         raise ConfigError(f"--teacher {config.teacher}: names no pipeline; write {_PIPELINE}PATH or {_PIPELINE}OWNER/NAME")
     folder = pipeline_folder(place)
     if "guidance_scale" in pipeline_card(folder):
-        raise ConfigError(f"--teacher {config.teacher}: is a student already, with guidance folded in; distil its teacher further: a longer --steps list")
+        raise ConfigError(
+            f"--teacher {config.teacher}: is a student already, with guidance folded in; distil its teacher further: a longer --steps list"
+        )
     checksum = pipeline_checksum(folder)
     scale = _EXPORT_GUIDANCE if config.export_guidance is None else config.export_guidance
     lowest, highest = config.guidance_scales or (scale, scale)

@@ -41,12 +41,15 @@ class StudentObjective(Objective):
         self._apply_network = teacher.apply
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Objective`. "bin_loss", "bin_count": sums of the unweighted v-MSE by noise level, and how many they are of."""
+        """See `Objective`. "bin_loss", "bin_count": sums of the unweighted v-MSE by noise level, and how many they are of. "target_power": mean
+        square of the target, which is the unweighted loss of a network that says zero.
+        """
         v = self._apply_network(self.denoiser, batch["z"], batch["log_snr"], batch["text"], batch["guidance_scale"])
         error = weighted_v_loss(v, batch["target"], torch.ones_like(batch["weight"]))
         count = torch.bincount(batch["bin"], minlength=batch["bins"]).float()
         summed = torch.zeros_like(count).index_add(0, batch["bin"], error.detach())
-        return {"loss": (batch["weight"] * error).mean(), "unweighted": error.mean(), "bin_loss": summed, "bin_count": count}
+        means = {"loss": (batch["weight"] * error).mean(), "unweighted": error.mean(), "target_power": batch["target"].float().square().mean()}
+        return {**means, "bin_loss": summed, "bin_count": count}
 
 
 class _StudentTask:

@@ -59,7 +59,9 @@ class PipelineTeacher:
             self.guided.requires_grad_(False).eval().to(device)
 
     def student(self) -> nn.Module:
-        """See `Teacher`. In float32, whatever the pipeline runs in."""
+        """See `Teacher`. In float32, whatever the pipeline runs in. With weights that were trained to predict eps or x it starts far from v, at
+        a larger error than zeros would have, and stage 1 also has to teach it what to predict: v = (eps - sigma z) / alpha.
+        """
         made = with_scale(self.pipeline.denoiser) if self.guided is None else copy.deepcopy(self.guided)
         made.float().requires_grad_(True).train()
         if self.checkpointing:

@@ -34,7 +34,7 @@ class Teacher(Protocol):
         ...
 
     def student(self) -> nn.Module:
-        """A network that starts as the teacher's, for `apply`."""
+        """A network that starts with the teacher's weights, for `apply`: as the teacher itself where that predicts v."""
         ...
 
     def encode(self, captions: Sequence[str]) -> dict[str, Tensor]:

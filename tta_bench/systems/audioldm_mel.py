@@ -42,6 +42,9 @@ def _matrix(bands: int) -> Tensor:
 
 
 def level_of_training(audio: Tensor) -> Tensor:
-    """(B, T): without offset, peaks at 0.5, as every clip was before its log-mel was taken in training. Silence stays silence."""
-    centred = audio - audio.mean(dim=-1, keepdim=True)
+    """(B, T): without offset, peaks at 0.5, as every clip was before its log-mel was taken in training. Silence stays silence, and so do zeros
+    at the end: in training clips were padded after their offset was gone.
+    """
+    heard = audio.ne(0.0).flip(-1).cumsum(dim=-1).flip(-1) > 0  # up to the last sample that is not zero
+    centred = (audio - audio.sum(dim=-1, keepdim=True) / heard.sum(dim=-1, keepdim=True).clamp(min=1)) * heard
     return 0.5 * centred / (centred.abs().amax(dim=-1, keepdim=True) + 1e-8)

@@ -24,7 +24,7 @@ def _inputs(denoiser: nn.Module, arguments: tuple[Any, ...], keywords: dict[str,
     return cast, {name: value if name == "timestep" else _cast(value, dtype) for name, value in keywords.items()}
 
 
-def _outputs(denoiser: nn.Module, arguments: Any, output: Any) -> Any:  # noqa: ARG001
+def _outputs(denoiser: nn.Module, arguments: Any, output: Any) -> Any:
     if isinstance(output, tuple):
         return tuple(_cast(value, torch.float32) for value in output)
     output.sample = _cast(output.sample, torch.float32)

@@ -14,9 +14,9 @@ from torch import nn
 from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.systems.audioldm import AudioLDM
 from tta_bench.systems.audioldm2 import AudioLDM2
+from tta_bench.systems.half import keep_float32_outside
 from tta_bench.systems.hf import hf_part, missing, one_line, quiet
 from tta_bench.systems.pipeline import Conditioning, Pipeline, Request
-from tta_bench.systems.half import keep_float32_outside
 from tta_bench.systems.pipeline_files import STOCK, components, pipeline_folder, pipeline_kind
 from tta_bench.systems.stable_audio import StableAudio
 from tta_bench.systems.tango import Tango, load_tango, tango_scheduler

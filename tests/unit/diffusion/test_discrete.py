@@ -81,6 +81,14 @@ def test_every_timestep_is_found_again_in_float32() -> None:
     assert float(made.log_snr(1.0)) == float(levels[-1])
 
 
+def test_a_time_that_is_a_whole_number_of_timesteps_is_that_timestep() -> None:
+    made = schedule()
+    for dtype in (torch.float32, torch.float64):
+        times = torch.arange(1, 1001).to(dtype) / 1000
+        assert torch.equal(made.timesteps(made.log_snr(times)), torch.arange(1000))
+    assert made.timesteps(made.log_snr(0.3002)).item() == 300
+
+
 def test_what_is_no_schedule_is_refused() -> None:
     for alphas in ((), (0.5, 0.6), (0.5, 0.5), (1.0, 0.5), (0.5, 0.0)):
         with pytest.raises(ConfigError, match="discrete schedule"):

@@ -105,7 +105,7 @@ def test_the_guided_target_is_classifier_free_guidance_as_the_stock_pipeline_has
     assert batch["weight"].tolist() == [1.0] * 4
 
 
-def test_a_student_starts_as_its_teacher_whatever_the_scale(teacher: PipelineTeacher) -> None:
+def test_a_student_starts_with_its_teachers_weights_and_ignores_the_scale(teacher: PipelineTeacher) -> None:
     task = GuidedTask(GuidedRecipe(updates=1, batch=4, lowest_scale=1.0, highest_scale=6.0), corpus(teacher), teacher, 0)
     batch = task.batch(0, ALL, CPU)
     student = task.objective.denoiser.eval()
@@ -251,6 +251,8 @@ def test_cards_say_how_they_were_made(made: Path) -> None:
     assert before["parent"] == "guided"
     assert card["schedule"]["terminal_snr"] == pytest.approx(1.4e-4, rel=0.03)
     assert len(before["grid_log_snr"]) == 2
+    assert 0.0 < card["relative_loss"] < 10.0
+    assert card["latents_rms"] > 0.0
     assert before["grid_log_snr"][1] == card["grid_log_snr"][0]
     assert "trailing" in card["grid"]
 
