@@ -18,6 +18,7 @@ from torch.nn import functional
 from tta_bench.checkpoints import tensors_digest
 from tta_bench.embedders.protocol import Features, Floats, check_batch
 from tta_bench.errors import InputError
+from tta_bench.files import digest
 from tta_bench.weights import load_weights
 
 CLASSES = 521
@@ -26,6 +27,7 @@ _WINDOW, _HOP, _FFT, _BANDS = 400, 160, 512, 64
 _PATCH_FRAMES, _PATCH_HOP = 96, 48
 _FIRST_PATCH, _NEXT_PATCH = 15_600, 7_680  # samples
 _LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))  # channels, stride
+_VERSION = 2  # of what is made of the weights: 2 has logits of mean probabilities
 H5_SUFFIXES = (".h5", ".hdf5")
 _PATCHES_AT_ONCE = 32  # activations of more leave the cache: fastest, and bounds memory
 
@@ -43,7 +45,8 @@ def tensor_shapes() -> dict[str, tuple[int, ...]]:
 
 
 class YamnetEmbedder:
-    """embeddings (P, 1024) per clip, P = 1 + ceil((T - 15600) / 7680) but at least 1; logits (B, 521): mean over patches, before the sigmoid.
+    """embeddings (P, 1024) per clip, P = 1 + ceil((T - 15600) / 7680) but at least 1; logits (B, 521) of the class
+    probabilities' mean over patches, which is what Google's own tool reports of a clip (a mean of logits would follow the quietest patch).
 
     path: safetensors with batch norm folded, or Google's own yamnet.h5. Raises WeightsError where the file is not YAMNet's weights,
     ExtraMissing for an .h5 file without h5py.
@@ -56,7 +59,7 @@ class YamnetEmbedder:
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         weights = _read(path)
-        self.checksum = tensors_digest(weights)  # so that Google's file and what was converted from it have the same
+        self.checksum = digest([_VERSION, tensors_digest(weights)])  # Google's file and what was converted from it have the same
         self.device = torch.device(device)
         self._weights = {name: _prepared(name, values).to(self.device) for name, values in weights.items()}
 
@@ -77,7 +80,7 @@ class YamnetEmbedder:
         rows = torch.cat([self.network(part) for part in torch.split_with_sizes(patches, _even(len(patches)))])
         logits = functional.linear(rows, self._weights["dense.weight"], self._weights["dense.bias"])
         per_clip = counts.tolist()
-        pooled = torch.stack([part.mean(dim=0) for part in torch.split_with_sizes(logits.cpu(), per_clip)])
+        pooled = torch.stack([_of_mean_probability(part) for part in torch.split_with_sizes(logits.cpu(), per_clip)])
         return Features([part.numpy() for part in torch.split_with_sizes(rows.cpu(), per_clip)], pooled.numpy())
 
     def log_mel(self, audio: Tensor) -> Tensor:
@@ -107,6 +110,13 @@ class YamnetEmbedder:
     def embed_text(self, captions: Sequence[str]) -> Floats:
         """Raises InputError: there is no joint space."""
         raise InputError("embedder yamnet has no text side; use one with a joint text-audio space")
+
+
+def _of_mean_probability(logits: Tensor) -> Tensor:
+    """(P, K) -> (K,): log(p / (1 - p)) of the mean p of sigmoids, as a difference of logarithms, so that no probability rounds to 0 or 1."""
+    wide = logits.double()
+    log_p, log_not = (functional.logsigmoid(sign * wide).logsumexp(dim=0) for sign in (1, -1))
+    return (log_p - log_not).float()
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -48,6 +48,18 @@ def test_from_waveform_agrees_with_golden(yamnet: YamnetEmbedder, golden: dict[s
     np.testing.assert_allclose(yamnet.scores(features.embeddings[0]), golden[f"{name}.scores"], atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_are_those_of_the_mean_probabilities(yamnet: YamnetEmbedder, golden: dict[str, np.ndarray], name: str) -> None:
+    features = yamnet.embed(*pad_batch([golden[f"{name}.waveform"]]))
+    assert features.logits is not None
+    probabilities = 1.0 / (1.0 + np.exp(-features.logits[0].astype(np.float64)))
+    np.testing.assert_allclose(probabilities, golden[f"{name}.scores"].mean(axis=0), atol=4e-3 if name == "sine440" else 1e-4)
+    assert np.isfinite(features.logits).all()
+    one = yamnet.embed(*pad_batch([golden[f"{name}.waveform"][:15_600]]))
+    raw = one.embeddings[0] @ yamnet._weights["dense.weight"].numpy().T + yamnet._weights["dense.bias"].numpy()
+    np.testing.assert_allclose(one.logits[0], raw[0], rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize(("samples", "patches"), [(400, 1), (15_600, 1), (15_601, 2), (23_280, 2), (23_281, 3), (80_000, 10)])
 def test_patch_counts(samples: int, patches: int) -> None:
     assert patch_counts(np.array([samples])).tolist() == [patches]
