@@ -26,6 +26,7 @@ def pipeline_source(system: SystemConfig, sampler: str, steps: int, config: RunC
     from tta_bench.systems.diffusers import pipeline_evaluations  # these load torch
     from tta_bench.systems.pipelines import Options, load_scheduler
     from tta_bench.systems.schedulers import scheduler_of
+    from tta_bench.systems.stochastic import own_noise
 
     place = pipeline_place(system, steps)
     options = Options(config.device, system.precision, system.compile, system.channels_last)
@@ -40,7 +41,8 @@ def pipeline_source(system: SystemConfig, sampler: str, steps: int, config: RunC
     checksum = digest([content, system.audio_s, dataclasses.asdict(options)])
     load = partial(_load, place, options, content, system.name, sampler, system.audio_s, config.batch_size)
     about = {**card, "name": card.get("name", system.name), "kind": pipeline_kind(folder)}
-    return Source(system.name, "diffusers", checksum, load, sampler, steps, card.get("weighting"), card.get("parent"), about), evaluations
+    student, noise = (card.get("weighting"), card.get("parent")), own_noise(scheduler)
+    return Source(system.name, "diffusers", checksum, load, sampler, steps, *student, about, own_noise=noise), evaluations
 
 
 def _load(place: str, options: Any, content: str, name: str, sampler: str, audio_s: float | None, batch_size: int) -> System:
