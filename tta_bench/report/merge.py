@@ -136,7 +136,7 @@ class _Renamed:
 
     def cards(self) -> dict[str, Any]:
         """systems.json."""
-        parts = ((*name.rpartition(" | "), card) for name, card in self.run.systems.items())
+        parts = ((*name.partition(" | "), card) for name, card in self.run.systems.items())  # no system's name holds a bar
         return {f"{self.systems.get(system, system)}{bar}{steps}": card for system, bar, steps, card in parts}
 
     def folders(self) -> dict[str, Path]:

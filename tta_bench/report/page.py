@@ -185,7 +185,7 @@ def students_elsewhere(run: RunData) -> list[str]:
     """Students that ran with other step counts than they were distilled for: their quality says little of their weighting."""
     found = []
     for row in run.rows:
-        distilled, weighting = run.distilled_for(row), run.systems.get(f"{row.system} | {row.steps}", {}).get("weighting")
+        distilled, weighting = run.distilled_for(row), run.card_of(row).get("weighting")
         if weighting and distilled not in (None, row.steps):
             found.append(f"{row.system} at {_counted(row.steps, 'step')} is the student distilled for {_counted(distilled, 'step')}.")
     return list(dict.fromkeys(found))
@@ -202,11 +202,11 @@ def weights(run: RunData) -> list[dict[str, str]]:
     if not counts:
         return []
     steps = next((count for count in counts if count <= 25), counts[-1])
-    losses = {
-        system["weighting"]: system["loss_by_level"]
-        for system in run.systems.values()
-        if system.get("steps") == steps and system.get("weighting") and system.get("loss_by_level")
-    }
+    losses = []
+    for system in run.systems.values():
+        loss = (system.get("weighting"), system.get("loss_by_level"))
+        if system.get("steps") == steps and all(loss) and loss not in losses:  # one student may run at several step counts
+            losses.append(loss)
     text = f"Weights of the v-loss over log SNR, and the loss by noise level, of the students with {steps} steps"
     return [{"svg": figures.svg(figures.weights_figure(curves_there, losses, steps), "weights", text), "caption": text, "name": "weightings"}]
 

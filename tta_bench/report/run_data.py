@@ -51,9 +51,15 @@ class RunData:
         """The plan's cells of a row, one for each seed."""
         return [cell for cell in self.plan["cells"] if PlannedCell.of(cell).row == row]
 
+    def card_of(self, row: RowKey) -> Mapping[str, Any]:
+        """What systems.json says of a row's network; nothing where it does not know it."""
+        name = f"{row.system} | {row.steps}"
+        card: Mapping[str, Any] = self.systems.get(f"{name} | {row.sampler}") or self.systems.get(name, {})
+        return card
+
     def distilled_for(self, row: RowKey) -> int | None:
         """Steps that a row's student was distilled for, as its card says."""
-        steps = self.systems.get(f"{row.system} | {row.steps}", {}).get("steps")
+        steps = self.card_of(row).get("steps")
         return None if steps is None else int(steps)
 
     def audio_of(self, cell: str, clip_id: str) -> Path:
