@@ -64,7 +64,7 @@ def _loaded(place: str, options: Any, content: str) -> Any:
 
 
 def folder_source(system: SystemConfig, sampler: str, steps: int, config: RunConfig) -> _Planned:
-    """Finished audio at one step count. What it cost is not known: its network evaluations are taken to be its steps.
+    """Finished audio at one step count. What it cost is what the configuration says: `evaluations_per_step` a step.
 
     Raises ConfigError where one folder would stand for several cells, InputError for a folder that is missing or empty.
     """
@@ -77,8 +77,8 @@ def folder_source(system: SystemConfig, sampler: str, steps: int, config: RunCon
             made.files(steps, scale, seed)
     content = partial(made.content, steps)
     source = Source(system.name, "folder", digest([system.audio]), lambda: made, sampler, steps, timed=False, content=content)
-    return source, partial(_as_declared, steps)
+    return source, partial(_as_declared, steps * system.evaluations_per_step)
 
 
-def _as_declared(steps: int, scale: float) -> int:
-    return steps
+def _as_declared(evaluations: int, scale: float) -> int:
+    return evaluations

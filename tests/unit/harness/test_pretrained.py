@@ -110,6 +110,20 @@ def test_changed_weights_or_options_make_a_new_cell(pipeline: Path, manifest: Pa
     assert first.records[0].value != other.records[0].value
 
 
+def test_guided_audio_of_another_program_has_its_true_evaluations(manifest: Path, tmp_path: Path) -> None:
+    finished(tmp_path / "peer" / "4")
+    finished(tmp_path / "peer" / "2", 1)
+    peer = {"audio": str(tmp_path / "peer" / "{steps}"), "steps": [4, 2]}
+    systems = [{"name": "guided", "evaluations_per_step": 2, **peer}, {"name": "plain", **peer}]
+    result = sweep(config_of(tmp_path / "run", manifest, systems, metrics=["kad"], anchors=False))
+    assert result.complete, result.failures
+    assert {(record.system, record.steps, record.nfe) for record in result.records} == {
+        ("guided", 4, 8), ("guided", 2, 4), ("plain", 4, 4), ("plain", 2, 2)
+    }  # fmt: skip
+    render(result.run)
+    assert (result.run / "report" / "figures" / "nfe-kad-bundled.svg").exists()  # drawn where evaluations are not the steps
+
+
 def test_clips_without_a_file_fail_alone(manifest: Path, tmp_path: Path) -> None:
     finished(tmp_path / "peer", ids=IDS[:-1])
     (tmp_path / "peer" / "clip0.wav").write_bytes(b"RIFF")
@@ -152,6 +166,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two kinds": ({"pipeline": "p", "audio": "a"}, "pipeline and audio exclude each other"),
     "a bundle of a pipeline": ({"pipeline": "p", "bundle": "b"}, "bundle goes with network"),
     "a length of finished audio": ({"audio": "a", "audio_s": 1.0}, "audio_s goes with pipeline"),
+    "evaluations of a pipeline": ({"pipeline": "p", "evaluations_per_step": 2}, "evaluations_per_step goes with audio"),
+    "evaluations of a network": ({"network": "teacher", "evaluations_per_step": 2}, "evaluations_per_step goes with audio"),
+    "no evaluations": ({"audio": "a", "evaluations_per_step": 0}, "evaluations_per_step = 0.*greater than or equal to 1"),
+    "half an evaluation": ({"audio": "a", "evaluations_per_step": 1.5}, "evaluations_per_step = 1.5"),
     "precision of a network": ({"network": "teacher", "precision": "fp16"}, "precision goes with pipeline"),
     "an unknown precision": ({"pipeline": "p", "precision": "int8"}, "precision"),
     "an unknown sampler": ({"pipeline": "p", "samplers": ["heun"]}, "unknown sampler 'heun'.*known: own, ddim, dpmpp_2m"),
@@ -196,7 +214,9 @@ def test_a_length_that_cannot_be_made_costs_its_cell(pipeline: Path, manifest: P
     assert "audio_s = 0.0001 is shorter than one latent frame" in result.failures[0]["message"]
 
 
-@pytest.mark.parametrize("kind", [{"network": "teacher"}, {"pipeline": "p", "precision": "bf16", "audio_s": 2.0}, {"audio": "a/{steps}"}, {}])
+@pytest.mark.parametrize(
+    "kind", [{"network": "teacher"}, {"pipeline": "p", "precision": "bf16", "audio_s": 2.0}, {"audio": "a/{steps}", "evaluations_per_step": 2}, {}]
+)
 def test_a_resolved_configuration_reads_back(kind: dict[str, Any], manifest: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path / "run", manifest, [{"name": "x", "steps": [2], **kind}])
     assert resolve_run(tomllib.loads(config.to_toml()), "test", "test") == config
