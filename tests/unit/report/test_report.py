@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import html
 import io
@@ -25,11 +26,13 @@ from tta_bench.models.bundle import read_card, save_network, write_card
 from tta_bench.report.figures import pareto_front, steps_figure
 from tta_bench.report.fresh import is_fresh
 from tta_bench.report.merge import merged
+from tta_bench.report.notes import length_notes
 from tta_bench.report.page import weights
 from tta_bench.report.render import render
 from tta_bench.report.results import Estimate, Results, differences_of, results_of, speed_up
 from tta_bench.report.run_data import load_run
 from tta_bench.report.tables import results_csv, with_interval
+from tta_bench.terminal import print_sweep
 
 METRICS = ["fad", "kad", "kl", "clap", "fidelity_mel"]
 
@@ -323,6 +326,54 @@ def test_two_networks_under_one_name_keep_their_cards(tmp_path: Path) -> None:
 
 def test_one_network_with_several_samplers_has_one_card(run: Path) -> None:
     assert {name for name in load_run(run).systems if name.startswith("teacher")} == {"teacher | 4", "teacher | 2"}
+
+
+def test_rows_of_other_length_than_the_reference_are_named(tmp_path: Path) -> None:
+    """Tones of 1 s beside scenes of 2.56 s; anchors are as long as the reference."""
+    values = {"out": str(tmp_path / "run"), "systems": [{"name": "tone", "steps": [2, 8]}], "clips": {"n": 6}, "seeds": [0, 1],
+              "metrics": ("fad", "clap"), "timing_repeats": 0}  # fmt: skip
+    result = sweep(resolve_run(values, "t", "t"), {"tone": Tone(checksum="1")})
+    assert result.complete
+    known = {item["row"]: (item["generated_s"], item["reference_s"]) for item in result.lengths}
+    assert known["tone | 8 steps | guidance 3"] == pytest.approx((1.0, 2.56))
+    assert known["real audio"] == pytest.approx((2.56, 2.56))
+    said = "tone | 8, 2 steps | guidance 3: generated clips last 1 s on average, the reference's 2.56 s; length changes FAD"
+    assert [note for note in length_notes(load_run(result.run)) if said in note] == length_notes(load_run(result.run)) != []
+    page = render(result.run, tmp_path / "packed")
+    again = render(tmp_path / "packed")
+    for text in (html.unescape(page.read_text()), html.unescape(again.read_text()), (tmp_path / "packed" / "report.md").read_text()):
+        assert said in text
+    other = replace(load_run(result.run), plan={**load_run(result.run).plan, "run": "b"}, scores={})
+    assert len(length_notes(merged([load_run(result.run), other]))) == 2
+    console_text = io.StringIO()
+    with contextlib.redirect_stdout(console_text):
+        print_sweep(result.run, result.failures, result.new)
+    assert said in console_text.getvalue()
+
+
+@pytest.mark.parametrize(("generated", "differ"), [(2.56, False), (2.35, False), (2.8, False), (2.25, True), (2.85, True)])
+def test_a_tenth_is_let_pass(run: Path, generated: float, differ: bool) -> None:
+    data = load_run(run)
+    row = next(str(row) for row in data.rows if row.steps)
+    assert bool(length_notes(replace(data, lengths=[{"row": row, "seed": 0, "generated_s": generated, "reference_s": 2.56}]))) is differ
+
+
+def test_a_run_of_an_older_version_has_no_lengths(copy: Path) -> None:
+    assert load_run(copy).lengths
+    (copy / "lengths.json").unlink()
+    assert not length_notes(load_run(copy))
+    assert "clips last" not in render(copy).read_text()
+
+
+def test_the_target_is_named_with_its_sampler(copy: Path) -> None:
+    plan = json.loads((copy / "plan.json").read_text())
+    assert plan["target"] == {"system": "teacher", "sampler": "ddim", "steps": 4}
+    text = html.unescape(render(copy).read_text())
+    named = "teacher at 4 steps with sampler ddim"
+    assert f"<dt>target</dt><dd>{named}: what fidelity" in text
+    assert re.search(rf'title="protocol [^"]*, to {named}"', text)
+    assert f"Speed-up is relative to {named} under" in text
+    assert f"refer to {named}." in (copy / "report" / "report.md").read_text()
 
 
 def test_anchors_far_from_all_curves_are_named_at_the_edge(run: Path) -> None:
