@@ -92,7 +92,8 @@ def parse_settings(model: type[S], values: Mapping[str, Any], source: str) -> S:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()  # a key without its right name makes others wrong that lie beside it: it comes first
+        first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = _keys_beside(model, first["loc"])

@@ -118,6 +118,7 @@ def _table(records: list[Record], width: int) -> Table:
 
 def print_sweep(folder: Path, failures: Sequence[Mapping[str, Any]], new: int) -> None:
     """The table, what is missing, and how many records are new."""
+    from tta_bench.report.notes import length_notes
     from tta_bench.report.results import results_of
     from tta_bench.report.run_data import load_run
 
@@ -141,6 +142,8 @@ def print_sweep(folder: Path, failures: Sequence[Mapping[str, Any]], new: int) -
         out.print(f"missing: {where}: {item['message']}", markup=False, soft_wrap=True)
     if len(failures) > len(shown):
         out.print(f"missing: {len(failures) - len(shown)} more, listed in the report", markup=False)
+    for note in length_notes(run):
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
     reused = sum(len(score.records) for score in run.scores.values()) - new
     out.print(f"records: {folder / 'records.jsonl'} ({new} new, {reused} there already)", markup=False, soft_wrap=True)
 

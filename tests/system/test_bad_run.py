@@ -98,6 +98,10 @@ def _network(**changes: Any) -> Callable[[Path], None]:
     return _config(systems=[{"name": "x", "network": "teacher", "bundle": "bundle", "steps": [2]} | changes])
 
 
+def _system(**entry: Any) -> Callable[[Path], None]:
+    return _config(systems=[{"name": "x", "steps": [2]} | entry])
+
+
 def _long_name(folder: Path) -> None:
     names = [f"{i}{'x' * 245}" for i in range(4)]
     rows = "".join(f"{name},a{i}.flac,A hum\n" for i, name in enumerate(names))
@@ -115,6 +119,11 @@ TABLE: dict[str, tuple[Callable[[Path], None], str, int, tuple[str, ...]]] = {
     "not TOML": (_text("c.toml", "systems = ["), RUN, 2, ("c.toml", "not valid TOML")),
     "unknown key": (_config(sedes=[1]), RUN, 2, ("c.toml", "'sedes'", "did you mean seeds")),
     "unknown key of a system": (_network(step=[3]), RUN, 2, ("systems.0.step", "unknown key")),
+    "a misspelt pipeline": (_system(pipelin="x", samplers=["own"]), RUN, 2, ("systems.0.pipelin'", "unknown key", "did you mean pipeline")),
+    "a misspelt pipeline behind a sampler that fits none": (_system(samplers=["dpmpp"], pipelin="x"), RUN, 2, ("systems.0.pipelin'", "unknown key")),
+    "a misspelt audio": (_system(audi="x", samplers=["euler"]), RUN, 2, ("systems.0.audi'", "did you mean audio")),
+    "a misspelt name": (_config(systems=[{"nam": "x", "steps": [2]}]), RUN, 2, ("systems.0.nam'", "did you mean name")),
+    "a misspelt key of a file with another fault": (_config(sedes=[1], seeds=[1, 1]), RUN, 2, ("'sedes'", "did you mean seeds")),
     "no systems": (_config(systems=[]), RUN, 2, ("c.toml", "systems", "at least 1 item")),
     "no seeds": (_config(seeds=[]), RUN, 2, ("seeds", "at least 1 item")),
     "a seed twice": (_config(seeds=[1, 1]), RUN, 2, ("seeds", "each may be given once")),

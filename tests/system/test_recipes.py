@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import tomllib
@@ -45,6 +46,7 @@ def test_a_recipe_is_complete(shell: Shell, recipe: Path) -> None:
         assert f"/student-{student.name}-{{steps}}" in student.pipeline
         assert student.steps == (100, 50, 25)
     assert config.target_system == teacher
+    assert teacher.samplers == ("ddim", "own", "dpmpp_2m")  # students walk DDIM's grid, and fidelity is to the first
     assert config.baseline == "constant"
 
 
@@ -63,6 +65,23 @@ def test_students_are_distilled_as_the_recipe_runs_them(recipe: Path) -> None:
     values = {words[i].lstrip("-").replace("-", "_"): words[i + 1] for i in range(len(words) - 1) if words[i].startswith("--")}
     values |= {"steps": [int(count) for count in values["steps"].split(",")], "gradient_checkpointing": True}
     assert parse_settings(DistillConfig, values, "README").export_guidance == 3.0
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_what_a_run_costs_is_told(recipe: Path) -> None:
+    """Evaluations, hours, rows and their audio, counted again from the recipe."""
+    config = RunConfig.model_validate(tomllib.loads(recipe.read_text()))
+    teacher, *students = config.systems
+    calls = sum(teacher.steps) * len(teacher.samplers) * 2
+    others = sum(sum(student.steps) for student in students)
+    rows = sum(len(system.steps) * len(system.samplers) for system in config.systems)
+    text = (ROOT / "baselines" / "README.md").read_text()
+    hours = round((calls + others) * len(config.seeds) * 964 / 25 / 3600)
+    assert f"({calls} + {others}) x 964 clips | {hours} h |" in text
+    assert f"13 + 5 x 26 + {hours} = {13 + 5 * 26 + hours}" in text
+    counted = re.search(r"A run keeps\s+(\d+) rows .*: (\d+) GB", text)
+    assert counted is not None
+    assert counted.groups() == (str(rows), str(math.ceil(rows * 964 * 10.24 * 32_000 / 1e9)))
 
 
 def test_there_is_a_recipe_for_each_teacher() -> None:

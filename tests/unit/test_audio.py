@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tta_bench.audio import decode, quantise, read_audio, resample, silent_share, write_audio
+from tta_bench.audio import decode, duration_of, quantise, read_audio, resample, silent_share, write_audio
 from tta_bench.errors import AUDIO_ERROR_KINDS, AudioError, InputError
 from tta_bench.mpeg import scan_mp3
 
@@ -46,6 +46,21 @@ def test_formats(tmp_path: Path, suffix: str, subtype: str, tolerance: float, ch
     else:
         assert audio.duration_s == pytest.approx(1.0)
         np.testing.assert_allclose(audio.samples, tone, atol=tolerance)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_length_without_decoding(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, _tone(440, seconds=1.7), 16_000)
+    assert duration_of(path) == read_audio(path).duration_s == pytest.approx(1.7, abs=0.08 if suffix == "mp3" else 1e-4)
+
+
+def test_length_of_what_is_no_audio(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    for name, kind in (("a.wav", "corrupt"), ("b.wav", "missing")):
+        with pytest.raises(AudioError) as error:
+            duration_of(tmp_path / name)
+        assert error.value.kind == kind
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ def test_resolved_configuration_reads_back(tmp_path: Path) -> None:
     [
         (BASE | {"skipbad": True}, "f.toml: unknown key 'skipbad'; did you mean skip_bad.*known keys: generated, reference"),
         (BASE | {"zzz": 1}, "f.toml: unknown key 'zzz'; known keys"),
+        (
+            {"generated": "g", "referense": "r", "batch_size": 0},
+            "f.toml: unknown key 'referense'; did you mean reference",
+        ),  # what the others come from
         ({"generated": "g"}, "f.toml: reference is not given; set it in the file or as --reference"),
         (BASE | {"batch_size": 0}, "f.toml: batch_size = 0 is not allowed"),
         (BASE | {"device": "tpu"}, "f.toml: device = 'tpu' is not allowed"),

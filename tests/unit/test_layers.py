@@ -15,7 +15,7 @@ LAYERS = {
         ("errors", "files", "rng", "records", "config", "audio", "mpeg", "spectrum", "weights", "checkpoints", "weights_store", "rows", "row_values"),
         0,
     ),
-    **dict.fromkeys(("weights_table", "weights_convert", "download"), 0),
+    **dict.fromkeys(("weights_table", "weights_convert", "download", "lengths"), 0),
     **dict.fromkeys(("data", "diffusion", "models", "metrics"), 1),
     "embedders": 1.5,  # the bundled one is a network of models
     "systems": 2,
@@ -27,7 +27,7 @@ BESIDE = {
     "gate": {"errors", "files", "records", "rows", "config", "gate_power"},
     "gate_report": {"gate"},
     "gate_power": set(),
-    "report": {"errors", "files", "records", "rows", "row_values", "config", "audio", "spectrum", "metrics", "gate", "gate_power"},
+    "report": {"errors", "files", "records", "rows", "row_values", "config", "audio", "lengths", "spectrum", "metrics", "gate", "gate_power"},
 }
 NO_TORCH = {
     "metrics",
@@ -41,6 +41,7 @@ NO_TORCH = {
     "records",
     "config",
     "audio",
+    "lengths",
     "spectrum",
     "weights",
     "weights_table",

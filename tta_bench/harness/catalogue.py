@@ -17,12 +17,13 @@ from tta_bench.harness.material import Material, clips_digest
 from tta_bench.harness.pretrained import folder_source, pipeline_source
 from tta_bench.harness.run_config import RunConfig, SystemConfig
 from tta_bench.harness.source import Source
+from tta_bench.metrics.suite import METRICS
 from tta_bench.models.bundle import assets, read_card
 from tta_bench.rows import RowKey
 from tta_bench.systems.anchors import RealAudio, Reconstruction
 from tta_bench.systems.latent import LatentSystem, load_latent
 from tta_bench.systems.protocol import Clip, System
-from tta_bench.systems.student import check_student
+from tta_bench.systems.stochastic import own_noise
 
 _HIGHEST_RATE_HZ = 655_350  # of FLAC
 GENERATION_VERSION = 1  # part of every cell's id: raise it when the harness makes other audio of the same weights
@@ -98,6 +99,7 @@ def system_cells(material: Material, config: RunConfig, objects: Mapping[str, Sy
         raise ConfigError(f"systems: {unused[0]} was passed, and no entry of the configuration has that name; add one with its steps")
     rows = [source for system in config.systems for source in _sources(system, config, objects)]
     target = target_source([source for source, _ in rows], config)
+    _check_fidelity(target, config)
     rows.sort(key=lambda row: row[0] is not target)
     return [
         Cell(source, material.clips, scale, seed, evaluations(scale), config.device, shortest_s)
@@ -112,6 +114,20 @@ def target_source(sources: Sequence[Source], config: RunConfig) -> Source:
     system = config.target_system
     mine = [source for source in sources if source.name == system.name and source.sampler in (None, system.samplers[0])]
     return max(mine, key=lambda source: source.steps or 0)
+
+
+def _check_fidelity(target: Source, config: RunConfig) -> None:
+    """Raises ConfigError for fidelity to audio that the noise which every system starts from does not determine."""
+    asked = [name for name in config.metrics if METRICS[name].against == "teacher"]
+    noise = target.own_noise
+    if asked and noise:
+        instead = 'put "ddim" first in its samplers' if target.sampler else 'load it with sampler "ddim"'
+        instead = instead if noise.has_ddim else "name another target"
+        sampler = f" with sampler {target.sampler!r}" if target.sampler else ""
+        raise ConfigError(
+            f"metrics: {asked[0]} compares with {target.name}{sampler}, whose {noise.scheduler} draws noise of its own: the noise that all systems "
+            f"start from does not determine its audio; {instead}, or leave {', '.join(asked)} out of metrics"
+        )
 
 
 def _sources(system: SystemConfig, config: RunConfig, objects: Mapping[str, System]) -> list[tuple[Source, Callable[[float], int]]]:
@@ -134,7 +150,6 @@ def _of_bundle(system: SystemConfig, sampler: str, steps: int, config: RunConfig
     card = read_card(folder, name)
     if card["kind"] != "denoiser":
         raise ConfigError(f"systems: network {name!r} of {system.name} is of kind {card['kind']}, not a denoiser; name another one")
-    check_student(f"systems: {system.name}", card, steps, sampler)
     scales: Sequence[float] | None = card.get("guidance_scales")
     for scale in config.guidance_scales:
         if scales is None:
@@ -179,7 +194,9 @@ def _of_object(system: System, name: str, steps: int) -> tuple[Source, Callable[
         raise ConfigError(f"systems: sample_rate_hz of {name} is {rate!r}; it must be a whole number of at most {_HIGHEST_RATE_HZ}")
     checksum = getattr(system, "checksum", None) or f"unknown {uuid.uuid4().hex}"
     weighting, parent = getattr(system, "weighting", None), getattr(system, "parent", None)
-    source = Source(name, "object", str(checksum), lambda: system, None, steps, weighting, parent)
+    scheduler = getattr(system, "scheduler", None)  # of one that `load_system` made of a pipeline
+    noise = own_noise(scheduler) if type(scheduler).__module__.startswith("diffusers.") else None
+    source = Source(name, "object", str(checksum), lambda: system, None, steps, weighting, parent, own_noise=noise)
 
     def evaluations(scale: float) -> int:
         count = getattr(system, "evaluations", None)

@@ -22,6 +22,7 @@ from tta_bench.harness.plan import check_embedders, check_partners, make_plan
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.scoring import Captions, Scorer, Side, fingerprint, score_pairs
 from tta_bench.harness.store import FeatureCache, FeatureSet, feature_key, pack
+from tta_bench.lengths import length_note, lengths_differ
 from tta_bench.records import Record, read_records, to_frame
 from tta_bench.rows import Ledger
 from tta_bench.weights import cache_folder
@@ -49,6 +50,11 @@ class ScoredSet:
     def hours(self) -> float:
         """Total duration."""
         return sum(clip.facts.duration_s for clip in self.embedded.clips) / 3600.0
+
+    @property
+    def mean_s(self) -> float:
+        """Mean length of a clip."""
+        return self.hours * 3600.0 / len(self.embedded.clips)
 
     @property
     def mostly_silent(self) -> list[str]:
@@ -131,7 +137,12 @@ def evaluate(config: EvaluateConfig, embedders: Sequence[Embedder] | None = None
     failed = next((record for record in scored.records if record.status != "ok"), None)
     if plan.named and failed is not None:  # after the others were saved
         raise MetricError(failed.status, f"--metric {failed.metric}: {failed.message}")
-    return Evaluation(scored.records, run, generated, reference, plan.notes, len(scored.records) - scored.new)
+    return Evaluation(scored.records, run, generated, reference, [*plan.notes, *length_notes(generated, reference)], len(scored.records) - scored.new)
+
+
+def length_notes(generated: ScoredSet, reference: ScoredSet) -> list[str]:
+    """What a reader must know where the clips of both sides are of other lengths."""
+    return [length_note(generated.mean_s, reference.mean_s)] if lengths_differ(generated.mean_s, reference.mean_s) else []
 
 
 def default_run(config: EvaluateConfig) -> Path:
@@ -174,7 +185,8 @@ class Job:
         environment = describe_environment() | ({"reference_packages": dict(packages)} if packages else {})
         write_text(self.run / "config.toml", config.model_copy(update={"out": self.run}).to_toml())
         write_text(self.run / "environment.json", json.dumps(environment, indent=1) + "\n")
-        write_text(self.folder / "clips.json", json.dumps(self.generated.describe(), indent=1) + "\n")
+        described = self.generated.describe() | {"notes": length_notes(self.generated, self.reference)}
+        write_text(self.folder / "clips.json", json.dumps(described, indent=1) + "\n")
         write_text(self._reference_folder / "clips.json", json.dumps(self.reference.describe(), indent=1) + "\n")
 
     def scorer(self, captions: Captions | None) -> Scorer:

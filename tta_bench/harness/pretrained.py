@@ -27,6 +27,7 @@ def pipeline_source(system: SystemConfig, sampler: str, steps: int, config: RunC
     """
     from tta_bench.systems.pipelines import Options, load_scheduler  # these load torch
     from tta_bench.systems.schedulers import scheduler_of
+    from tta_bench.systems.stochastic import own_noise
 
     place = pipeline_place(system, steps)
     options = Options(config.device, system.precision, system.compile, system.channels_last)
@@ -36,19 +37,20 @@ def pipeline_source(system: SystemConfig, sampler: str, steps: int, config: RunC
     scheduler = scheduler_of(load_scheduler(place), sampler, system.name)
     card = pipeline_card(folder)
     audio_s = clip_length(f"systems: {system.name}", card, system.audio_s)
-    evaluations = partial(_evaluations, system.name, scheduler, sampler, steps, card)
+    evaluations = partial(_evaluations, system.name, scheduler, steps, card)
     for scale in config.guidance_scales:
         evaluations(scale)
     checksum = digest([_VERSION, content, audio_s, dataclasses.asdict(options)])
     load = partial(_load, place, options, content, system.name, sampler, audio_s, config.batch_size)
     about = {**card, "name": card.get("name", system.name), "kind": pipeline_kind(folder)}
-    return Source(system.name, "diffusers", checksum, load, sampler, steps, card.get("weighting"), card.get("parent"), about), evaluations
+    student, noise = (card.get("weighting"), card.get("parent")), own_noise(scheduler)
+    return Source(system.name, "diffusers", checksum, load, sampler, steps, *student, about, own_noise=noise), evaluations
 
 
-def _evaluations(name: str, scheduler: Any, sampler: str, steps: int, card: dict[str, Any], scale: float) -> int:
+def _evaluations(name: str, scheduler: Any, steps: int, card: dict[str, Any], scale: float) -> int:
     from tta_bench.systems.diffusers import pipeline_evaluations
 
-    return pipeline_evaluations(f"systems: {name}", scheduler, sampler, steps, scale, card)
+    return pipeline_evaluations(f"systems: {name}", scheduler, steps, scale, card)
 
 
 def _load(place: str, options: Any, content: str, name: str, sampler: str, audio_s: float | None, batch_size: int) -> System:
@@ -69,7 +71,7 @@ def _loaded(place: str, options: Any, content: str) -> Any:
 
 
 def folder_source(system: SystemConfig, sampler: str, steps: int, config: RunConfig) -> _Planned:
-    """Finished audio at one step count. What it cost is not known: its network evaluations are taken to be its steps.
+    """Finished audio at one step count. What it cost is what the configuration says: `evaluations_per_step` a step.
 
     Raises ConfigError where one folder would stand for several cells, InputError for a folder that is missing or empty.
     """
@@ -82,8 +84,8 @@ def folder_source(system: SystemConfig, sampler: str, steps: int, config: RunCon
             made.files(steps, scale, seed)
     content = partial(made.content, steps)
     source = Source(system.name, "folder", digest([system.audio]), lambda: made, sampler, steps, timed=False, content=content)
-    return source, partial(_as_declared, steps)
+    return source, partial(_as_declared, steps * system.evaluations_per_step)
 
 
-def _as_declared(steps: int, scale: float) -> int:
-    return steps
+def _as_declared(evaluations: int, scale: float) -> int:
+    return evaluations

@@ -18,7 +18,7 @@ from tta_bench.config import EvaluateConfig
 from tta_bench.data.manifest import ClipFile, read_captions, scan_folder
 from tta_bench.embedders.load import need_cuda
 from tta_bench.errors import AudioError, ConfigError, InputError, MetricError
-from tta_bench.harness.evaluate import Evaluation, Job, ScoredSet, default_run
+from tta_bench.harness.evaluate import Evaluation, Job, ScoredSet, default_run, length_notes
 from tta_bench.harness.features import EmbeddedSet, EmbedOptions, embed_clips
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.reference_networks import ClapNetwork, FadNetwork
@@ -90,6 +90,7 @@ def evaluate_with_packages(config: EvaluateConfig, progress: Progress = silent) 
         raise MetricError(failed.status, f"--metric {failed.metric}: {failed.message}")
     for side in sides.values():
         side.embedded.embedded = len(side.clip_ids) if new else 0
+    notes = [*notes, *length_notes(sides["generated"], sides["reference"])]
     return Evaluation(records, run, sides["generated"], sides["reference"], notes, len(records) - new)
 
 

@@ -24,7 +24,8 @@ from tta_bench.systems.schedulers import PIPELINE_SAMPLERS
 QUICK_CLIPS = 64
 _SYNTH_CLIPS = 256
 _KINDS = ("network", "pipeline", "audio")
-_BELONGS = {"bundle": "network", **dict.fromkeys(("audio_s", "precision", "compile", "channels_last"), "pipeline")}  # keys of one kind alone
+_OF_PIPELINES = ("audio_s", "precision", "compile", "channels_last")
+_BELONGS = {"bundle": "network", **dict.fromkeys(_OF_PIPELINES, "pipeline"), "evaluations_per_step": "audio"}  # keys of one kind alone
 ANCHORS = ("real audio", "reconstruction", "codec on the reference")
 _MOST_STEPS = 10_000
 _STEPS = (200, 100, 50, 25, 5)
@@ -63,7 +64,7 @@ class SystemConfig(Settings):
     `num_inference_steps`, samplers "own", "ddim", "dpmpp_2m". audio_s: length of a clip, by default the pipeline's. precision, compile,
     channels_last: how it runs; the last two and fp16 need device = "cuda".
     audio: folder of finished audio, files named by clip id; {steps}, {guidance_scale}, {seed} and {sampler} stand for a cell's own. samplers:
-    whatever made it, a label.
+    whatever made it, a label. evaluations_per_step: of the network, for a clip, at every guidance scale of the run; 2 for audio that was guided.
     """
 
     name: str = Field(min_length=1)
@@ -75,6 +76,7 @@ class SystemConfig(Settings):
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     compile: bool = False
     channels_last: bool = False
+    evaluations_per_step: int = Field(default=1, ge=1, le=16)
     steps: tuple[int, ...] = Field(min_length=1)
     samplers: tuple[str, ...] = Field(default=("ddim",), min_length=1)
 

@@ -13,7 +13,7 @@ from tta_bench.diffusion.distill import Stage
 from tta_bench.diffusion.schedule import CosineSchedule
 from tta_bench.diffusion.weighting import WEIGHTINGS, v_weights
 from tta_bench.errors import ConfigError
-from tta_bench.files import write_text
+from tta_bench.files import digest, write_text
 from tta_bench.harness.catalogue import Cell, target_source
 from tta_bench.harness.material import Material
 from tta_bench.harness.run_config import RunConfig
@@ -35,6 +35,9 @@ _FROM_CARDS = (
 )
 
 
+_DECIDES_WEIGHTS = ("weighting", "steps", "gamma", "grid_log_snr", "schedule")
+
+
 def write_plan(out: Path, config: RunConfig, material: Material, cells: Sequence[Cell], scores: Iterable[tuple[str, str]]) -> None:
     """Write both files; they hold for the configuration of the last call. scores: metric and embedder of each that it asks for."""
     sources = [cell.source for cell in cells if cell.source.family != "reference"]
@@ -54,12 +57,21 @@ def write_plan(out: Path, config: RunConfig, material: Material, cells: Sequence
         "cells": [_cell(cell) for cell in cells],
     }
     write_text(out / "plan.json", json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
-    systems: dict[str, Any] = {}
-    for cell in cells:
-        source = cell.source
+    write_text(out / "systems.json", json.dumps(system_cards(cells), indent=1) + "\n")
+
+
+def system_cards(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What is known of every source, under "NAME | STEPS"; under "NAME | STEPS | SAMPLER" where samplers of one name have other networks."""
+    known: dict[str, dict[str | None, dict[str, Any]]] = {}
+    for source in (cell.source for cell in cells):
         card = {key: source.card[key] for key in _FROM_CARDS if key in source.card}
-        systems[f"{source.name} | {source.steps}"] = {"checksum": source.checksum, "family": source.family, **card}
-    write_text(out / "systems.json", json.dumps(systems, indent=1) + "\n")
+        known.setdefault(f"{source.name} | {source.steps}", {})[source.sampler] = {"checksum": source.checksum, "family": source.family, **card}
+    found: dict[str, Any] = {}
+    for name, cards in known.items():
+        first = next(iter(cards.values()))
+        same = all(card == first for card in cards.values())
+        found |= {name: first} if same else {f"{name} | {sampler}": card for sampler, card in cards.items()}
+    return found
 
 
 def _listed(out: Path, config: RunConfig, material: Material) -> dict[str, str]:
@@ -79,15 +91,19 @@ def baseline_of(cells: Sequence[Cell], config: RunConfig) -> str:
 
 
 def weight_curves(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Weight of the v-loss over log SNR of every student's stage, its mean over the stage's noise levels being 1."""
-    curves = []
-    for source in {cell.source.card["name"]: cell.source for cell in cells if cell.source.weighting and "steps" in cell.source.card}.values():
-        card = source.card
+    """Weight of the v-loss over log SNR of every student's stage, its mean over the stage's noise levels being 1.
+
+    Students of the same weighting, gamma and noise levels share one; those of two teachers, whatever they are called, have one each.
+    """
+    curves: list[dict[str, Any]] = []
+    students = [cell.source.card for cell in cells if cell.source.weighting and "steps" in cell.source.card]
+    for card in {digest([card.get(key) for key in _DECIDES_WEIGHTS]): card for card in students}.values():
         if card["weighting"] not in WEIGHTINGS:
             continue
         levels = _grid(card)
         weights = v_weights(card["weighting"], levels, card.get("gamma"))
-        curves.append({"weighting": card["weighting"], "steps": card["steps"], "log_snr": levels.tolist(), "weight": weights.tolist()})
+        curve = {"weighting": card["weighting"], "steps": card["steps"], "log_snr": levels.tolist(), "weight": weights.tolist()}
+        curves += [curve] if curve not in curves else []
     return curves
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tta_bench.systems.protocol import System
+from tta_bench.systems.stochastic import OwnNoise
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Source:
     """One system at one step count, before it is loaded. checksum: of all that decides its audio.
 
     portable: whether another process can load it. timed: whether making its audio takes time that says anything. content: of audio that is
-    there already, the fingerprint by guidance scale and seed.
+    there already, the fingerprint by guidance scale and seed. own_noise: of a scheduler that draws noise while it samples, so that the same initial
+    noise makes other audio every time.
     """
 
     name: str
@@ -30,3 +32,9 @@ class Source:
     portable: bool = False
     timed: bool = True
     content: Callable[[float, int], str] | None = None
+    own_noise: OwnNoise | None = None
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether the initial noise alone does not determine its audio."""
+        return self.own_noise is not None

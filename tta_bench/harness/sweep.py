@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tta_bench.audio import duration_of
 from tta_bench.embedders.load import load_embedder
 from tta_bench.embedders.log_mel import LogMelEmbedder
 from tta_bench.embedders.protocol import Embedder
@@ -41,7 +42,8 @@ _SCORING_COST = 24.0  # of a clip, in network evaluations: for the time that is 
 class Sweep:
     """run: the folder. records: of all cells that the configuration asks for. failures: what is missing and why. new: records made now.
 
-    clipped: cells with samples beyond full scale: how many, in how many clips. inputs: files and folders elsewhere that it was made from.
+    clipped: cells with samples beyond full scale: how many, in how many clips. lengths: mean seconds of each cell's clips, and of the reference's.
+    inputs: files and folders elsewhere that it was made from.
     """
 
     run: Path
@@ -49,6 +51,7 @@ class Sweep:
     records: list[Record] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
     clipped: list[dict[str, Any]] = field(default_factory=list)
+    lengths: list[dict[str, Any]] = field(default_factory=list)
     inputs: list[Path] = field(default_factory=list)
     new: int = 0
 
@@ -103,7 +106,8 @@ class _Job:
         write_text(out / "environment.json", json.dumps(describe_environment(), indent=1) + "\n")
         write_plan(out, self.config, material, [*anchors, *cells], [(spec.name, item.name) for spec, item in pairs])
         append_records(out / "records.jsonl", [])  # a run in which all fails has records too: none
-        work = _Work(out, self.config, pairs, reference, Captions(material.captions, BATCH), ledger, result)
+        seconds = {clip.clip_id: duration_of(clip.path) for clip in material.files}
+        work = _Work(out, self.config, pairs, reference, Captions(material.captions, BATCH), ledger, result, seconds)
         self.work_through(work, [*anchors, *cells], cells[0] if cells else None)
         whole = {cell.cell_id: made.generation for cell in cells if (made := work.whole(cell))}
         not_timed = time_rows(out, self.config, cells, whole, self.progress)
@@ -112,6 +116,7 @@ class _Job:
                 work.fail(cell, None, not_timed[str(cell.row)])
         write_text(out / "failures.json", json.dumps(result.failures, indent=1) + "\n")
         write_text(out / "clipped.json", json.dumps(result.clipped, indent=1) + "\n")
+        write_text(out / "lengths.json", json.dumps(result.lengths, indent=1) + "\n")
         return result
 
     def embedders(self) -> list[Embedder]:
@@ -188,6 +193,7 @@ class _Work:
     captions: Captions
     ledger: Ledger
     result: Sweep
+    seconds: Mapping[str, float]  # of the reference's clips
     made: dict[str, Generation] = field(default_factory=dict)
 
     def folder(self, cell: Cell) -> Path:
@@ -238,6 +244,7 @@ class _Work:
         if made.generation.clipped:
             counts = made.generation.clipped.values()
             self.result.clipped.append({"row": str(cell.row), "seed": cell.seed, "clips": len(counts), "samples": sum(counts)})
+        self.result.lengths.append({"row": str(cell.row), "seed": cell.seed, **_mean_lengths(made.generation, self.seconds)})
         side = cell_side(str(cell.row), made)
         scorer = Scorer(side, self.reference, teacher, self.captions, self.about(cell), made_from_captions=True)
         scored = score_pairs(scorer, self.pairs_of(side, teacher), self.ledger, self.folder(cell), self.out / "records.jsonl")
@@ -266,3 +273,9 @@ class _Work:
 
     def fail(self, cell: Cell, clip_id: str | None, message: str) -> None:
         self.result.failures.append({"cell": cell.cell_id, "row": str(cell.row), "seed": cell.seed, "clip_id": clip_id, "message": message})
+
+
+def _mean_lengths(made: Generation, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Of the clips that are there, and of the same clips in the reference; of all of it where it holds none of them."""
+    partners = [seconds[clip_id] for clip_id in made.hashes if clip_id in seconds] or list(seconds.values())
+    return {"generated_s": made.audio_s / len(made.hashes), "reference_s": sum(partners) / len(partners)}

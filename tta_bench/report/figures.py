@@ -128,20 +128,24 @@ def pareto_front(points: Iterable[tuple[float, float]], lower_is_better: bool) -
     return front
 
 
-def weights_figure(curves: Sequence[Mapping[str, Any]], losses: Mapping[str, Sequence[Mapping[str, float]]], steps: int) -> Figure:
-    """Left: weights of the v-loss over log SNR. Right: mean unweighted loss by noise level over the last fifth of that stage's training."""
+def weights_figure(curves: Sequence[Mapping[str, Any]], losses: Sequence[tuple[str, Sequence[Mapping[str, float]]]], steps: int) -> Figure:
+    """Left: weights of the v-loss over log SNR. Right: mean unweighted loss by noise level over the last fifth of that stage's training.
+
+    losses: bins by weighting. Several of one weighting, of students of other teachers, differ in their line.
+    """
     with rc_context(_STYLE):
         figure = Figure(figsize=(8.6, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for curve in curves:
-            if curve["steps"] == steps:
-                left.plot(curve["log_snr"], curve["weight"], color=_colour(curve["weighting"]), lw=1.4, marker=".", ms=3, label=curve["weighting"])
+        drawn = [curve for curve in curves if curve["steps"] == steps]
+        for curve, (line, label) in zip(drawn, _told_apart([curve["weighting"] for curve in drawn]), strict=True):
+            style = {"color": _colour(curve["weighting"]), "lw": 1.4, "marker": ".", "ms": 3, "linestyle": line}
+            left.plot(curve["log_snr"], curve["weight"], label=label, **style)
         left.set_yscale("log")
         left.set_ylabel("weight of the v-loss (mean 1)")
-        for weighting, bins in losses.items():
+        for (weighting, bins), (line, label) in zip(losses, _told_apart([weighting for weighting, _ in losses]), strict=True):
             centres = [0.5 * (max(item["log_snr_low"], -10.0) + min(item["log_snr_high"], 10.0)) for item in bins]
-            style = {"color": _colour(weighting), "lw": 1.2, "marker": _MARKERS.get(weighting, "o"), "ms": 3.5}
-            right.plot(centres, [item["loss"] for item in bins], label=weighting, **style)
+            style = {"color": _colour(weighting), "lw": 1.2, "marker": _MARKERS.get(weighting, "o"), "ms": 3.5, "linestyle": line}
+            right.plot(centres, [item["loss"] for item in bins], label=label, **style)
         right.set_yscale("log")
         right.set_ylabel("v-loss by noise level, unweighted")
         for axes in (left, right):
@@ -150,6 +154,16 @@ def weights_figure(curves: Sequence[Mapping[str, Any]], losses: Mapping[str, Seq
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6)
         return figure
+
+
+def _told_apart(weightings: Sequence[str]) -> list[tuple[str, str]]:
+    """Line and label of each: the second of one weighting is another student's."""
+    lines = ("-", "--", "-.", ":")
+    counts = [weightings[:i].count(weighting) for i, weighting in enumerate(weightings)]
+    return [
+        (lines[count % len(lines)], weighting if not count else f"{weighting} ({count + 1})")
+        for weighting, count in zip(weightings, counts, strict=True)
+    ]
 
 
 def power_figure(rows: Sequence[tuple[Result, RowScore]], column: Column, tests: int, config: GateConfig) -> Figure | None:

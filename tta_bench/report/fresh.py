@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tta_bench.files import digest, sha256_file, write_text
 
-_INPUTS = ("plan.json", "records.jsonl", "timing.json", "failures.json", "clipped.json", "systems.json", "config.toml", "environment.json")
+_INPUTS = (
+    "plan.json", "records.jsonl", "timing.json", "failures.json", "clipped.json", "lengths.json", "systems.json", "config.toml", "environment.json",
+)  # fmt: skip
 _NOTE = "made-from.json"
 
 

@@ -130,13 +130,13 @@ class _Renamed:
         return [{**item, "rows": {self.named(row): time for row, time in item["rows"].items()}} for item in self.run.passes]
 
     def notes(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Failures or clipped samples of the rows that are new."""
+        """Failures, clipped samples or lengths of the rows that are new."""
         dropped = {str(row) for row in self.dropped}
         return [{**item, "row": self.named(item["row"])} for item in items if item["row"] not in dropped]
 
     def cards(self) -> dict[str, Any]:
         """systems.json."""
-        parts = ((*name.rpartition(" | "), card) for name, card in self.run.systems.items())
+        parts = ((*name.partition(" | "), card) for name, card in self.run.systems.items())  # no system's name holds a bar
         return {f"{self.systems.get(system, system)}{bar}{steps}": card for system, bar, steps, card in parts}
 
     def folders(self) -> dict[str, Path]:
@@ -184,6 +184,7 @@ def _joined(whole: RunData, part: _Renamed) -> RunData:
         passes=[*whole.passes, *part.passes()],
         failures=[*whole.failures, *part.notes(run.failures)],
         clipped=[*whole.clipped, *part.notes(run.clipped)],
+        lengths=[*whole.lengths, *part.notes(run.lengths)],
         configuration=f"{before}\n{comment.format(part.label)}{run.configuration}",
         elsewhere={**whole.elsewhere, **part.folders(), **{part.cell(cell): folder for cell, folder in run.elsewhere.items()}},
     )

@@ -15,6 +15,7 @@ from tta_bench.gate import GateConfig
 from tta_bench.records import Record
 from tta_bench.report import figures
 from tta_bench.report.media import Sample, columns_in
+from tta_bench.report.notes import target_note
 from tta_bench.report.results import Column, Difference, Estimate, Result, Results, Spread, chosen_passes
 from tta_bench.report.run_data import RunData
 from tta_bench.report.tables import PARTIAL_NOTE, number, seconds, times, with_interval
@@ -41,7 +42,7 @@ def main_table(run: RunData, results: Results) -> dict[str, Any]:
         _head("s / clip", title="median seconds per clip, sampling and decoding, at the throughput batch"),
         _head("speed-up", title="median over repeats of the target's time over this row's"),
     ]
-    heads += [_head(f"{c.label} {_ARROWS[c.direction]}", title=f"protocol {c.protocol}, embedder {c.embedder}") for c in results.columns]
+    heads += [_head(f"{c.label} {_ARROWS[c.direction]}", title=_about(run, c)) for c in results.columns]
     heads.append(_head("RTF", title="real-time factor: seconds of work for a second of audio"))
     best = {column: results.best(column) for column in results.columns}
     bodies = [
@@ -52,6 +53,11 @@ def main_table(run: RunData, results: Results) -> dict[str, Any]:
     notes += [PARTIAL_NOTE] if partial else []
     notes += students_elsewhere(run)
     return {"heads": heads, "groups": [body for body in bodies if body["rows"]], "table_notes": " ".join(notes)}
+
+
+def _about(run: RunData, column: Column) -> str:
+    to = f", to {target_note(run)}" if column.metric.startswith("fidelity_") else ""
+    return f"protocol {column.protocol}, embedder {column.embedder}{to}"
 
 
 def _head(label: str, text: bool = False, title: str = "") -> dict[str, Any]:
@@ -139,11 +145,10 @@ def speed_note(run: RunData, results: Results) -> str:
         "generation": f"from the batches of the generation itself, {count} of them a row: a rough figure",
         "passes": f"{count} passes over all rows, so that a speed-up compares neighbours in time (the target before and after each pass tells drift)",
     }[first.source or "passes"]
-    system, sampler, steps = run.target
     return (
         f"Batches of {first.batch} clips on {host['name']} ({host['device']}, {_threads(host)}), "
         f"sampling and decoding without scoring and disk; {how}. "
-        f"Bars are quartiles. Speed-up is relative to {system} at {steps} steps{f' ({sampler})' if sampler else ''} under the same guidance."
+        f"Bars are quartiles. Speed-up is relative to {target_note(run)} under the same guidance."
     )
 
 
@@ -185,7 +190,7 @@ def students_elsewhere(run: RunData) -> list[str]:
     """Students that ran with other step counts than they were distilled for: their quality says little of their weighting."""
     found = []
     for row in run.rows:
-        distilled, weighting = run.distilled_for(row), run.systems.get(f"{row.system} | {row.steps}", {}).get("weighting")
+        distilled, weighting = run.distilled_for(row), run.card_of(row).get("weighting")
         if weighting and distilled not in (None, row.steps):
             found.append(f"{row.system} at {_counted(row.steps, 'step')} is the student distilled for {_counted(distilled, 'step')}.")
     return list(dict.fromkeys(found))
@@ -202,11 +207,11 @@ def weights(run: RunData) -> list[dict[str, str]]:
     if not counts:
         return []
     steps = next((count for count in counts if count <= 25), counts[-1])
-    losses = {
-        system["weighting"]: system["loss_by_level"]
-        for system in run.systems.values()
-        if system.get("steps") == steps and system.get("weighting") and system.get("loss_by_level")
-    }
+    losses = []
+    for system in run.systems.values():
+        loss = (system.get("weighting"), system.get("loss_by_level"))
+        if system.get("steps") == steps and all(loss) and loss not in losses:  # one student may run at several step counts
+            losses.append(loss)
     text = f"Weights of the v-loss over log SNR, and the loss by noise level, of the students with {steps} steps"
     return [{"svg": figures.svg(figures.weights_figure(curves_there, losses, steps), "weights", text), "caption": text, "name": "weightings"}]
 
@@ -263,6 +268,7 @@ def provenance(run: RunData, results: Results) -> dict[str, Any]:
     facts = [
         ("clips", f"{run.plan['reference']['n']} captions of {run.plan['reference']['name']}, which also is the reference"),
         ("seeds", ", ".join(map(str, run.plan["seeds"]))),
+        ("target", f"{target_note(run)}: what fidelity and speed-up refer to"),
         (
             "reference SHA-256",
             _all({record.reference_sha256 for record in records if record.reference and record.reference == run.plan["reference"]["name"]}),

@@ -13,6 +13,7 @@ from tta_bench.report import figures, page
 from tta_bench.report.fresh import note_rendered
 from tta_bench.report.media import samples_of
 from tta_bench.report.merge import merged
+from tta_bench.report.notes import length_notes, target_note
 from tta_bench.report.results import Result, Results, differences_of, results_of
 from tta_bench.report.run_data import RunData, load_run, pack_run
 from tta_bench.report.tables import results_csv, results_markdown, results_tex
@@ -93,7 +94,10 @@ class _Rendering:
         return results_tex(self.results, self.title)
 
     def markdown(self) -> str:
-        intro = "Values with half-widths of 95 % intervals over clips, seeds averaged within each clip. Bold: best of the column."
+        intro = (
+            "Values with half-widths of 95 % intervals over clips, seeds averaged within each clip. Bold: best of the column. "
+            f"Fidelity and speed-up refer to {target_note(self.run)}."
+        )
         return results_markdown(
             self.results, self.differences, self.title, [self.subtitle(), intro, *page.students_elsewhere(self.run), *self.alerts()]
         )
@@ -120,7 +124,7 @@ class _Rendering:
         versions = {record.code_version for score in self.run.scores.values() for record in score.records}
         if len(versions) > 1:
             notes.append(f"Scores of {len(versions)} versions of the code stand side by side (see Provenance).")
-        return [*notes, *self.run.plan.get("notes", ())]
+        return [*notes, *self.run.plan.get("notes", ()), *length_notes(self.run)]
 
     def page(self) -> Path:
         from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -163,7 +163,7 @@ def _words(metric: str) -> str:
 
 def _result(run: RunData, key: RowKey, columns: Sequence[Column]) -> Result:
     cells = run.cells_of(key)
-    card: Mapping[str, Any] = run.systems.get(f"{key.system} | {key.steps}", {})
+    card = run.card_of(key)
     scores = {column: run.scores.get(ScoreKey(key, column.metric, column.embedder)) for column in columns}
     estimates = {column: estimate_of(score) for column, score in scores.items() if score is not None}
     first = cells[0]

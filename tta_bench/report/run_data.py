@@ -22,7 +22,7 @@ PLAN_FORMAT = 1
 class RunData:
     """One run: plan, scores by row, passes of the clock, failures. folder: where its cells' audio is, if it is there at all.
 
-    configuration: config.toml. elsewhere: folders of cells that are not below `folder`.
+    configuration: config.toml. elsewhere: folders of cells that are not below `folder`. lengths: mean seconds of a cell's and the reference's clips.
     """
 
     folder: Path
@@ -35,6 +35,7 @@ class RunData:
     configuration: str = ""
     elsewhere: Mapping[str, Path] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    lengths: Sequence[Mapping[str, Any]] = ()
 
     @property
     def name(self) -> str:
@@ -51,9 +52,15 @@ class RunData:
         """The plan's cells of a row, one for each seed."""
         return [cell for cell in self.plan["cells"] if PlannedCell.of(cell).row == row]
 
+    def card_of(self, row: RowKey) -> Mapping[str, Any]:
+        """What systems.json says of a row's network; nothing where it does not know it."""
+        name = f"{row.system} | {row.steps}"
+        card: Mapping[str, Any] = self.systems.get(f"{name} | {row.sampler}") or self.systems.get(name, {})
+        return card
+
     def distilled_for(self, row: RowKey) -> int | None:
         """Steps that a row's student was distilled for, as its card says."""
-        steps = self.systems.get(f"{row.system} | {row.steps}", {}).get("steps")
+        steps = self.card_of(row).get("steps")
         return None if steps is None else int(steps)
 
     def audio_of(self, cell: str, clip_id: str) -> Path:
@@ -90,7 +97,9 @@ def load_run(folder: Path) -> RunData:
     failures, clipped = failures_of(folder), _json(folder / "clipped.json")
     configuration = (folder / "config.toml").read_text(encoding="utf-8") if (folder / "config.toml").exists() else ""
     systems, environment = _json(folder / "systems.json"), _json(folder / "environment.json")
-    return RunData(folder, plan, scores, systems, timing.get("passes", ()), failures, clipped, configuration, environment=environment)
+    lengths = _json(folder / "lengths.json") if (folder / "lengths.json").exists() else ()  # runs of older versions have none
+    passes = timing.get("passes", ())
+    return RunData(folder, plan, scores, systems, passes, failures, clipped, configuration, environment=environment, lengths=lengths)
 
 
 def failures_of(folder: Path) -> list[Mapping[str, Any]]:
@@ -110,7 +119,7 @@ def pack_run(run: RunData, out: Path) -> None:
     write_text(out / "config.toml", run.configuration)
     small = {
         "plan": run.plan, "systems": run.systems, "environment": run.environment, "timing": {"passes": run.passes},
-        "failures": run.failures, "clipped": run.clipped,
+        "failures": run.failures, "clipped": run.clipped, "lengths": run.lengths,
     }  # fmt: skip
     for name, content in small.items():
         write_text(out / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -231,10 +231,6 @@ def test_stock_diffusers_makes_the_students_own_audio(made: Path, folder: Path, 
 def test_a_student_is_asked_for_what_it_was_distilled_for(made: Path) -> None:
     place = str(made / "student-bsa-2")
     assert load_diffusers(place).audio_s == 0.2
-    with pytest.raises(ConfigError, match=r"steps = 4: is a student of 2 steps"):
-        load_diffusers(place).evaluations(4, 3.0)
-    with pytest.raises(ConfigError, match=r"sampler 'dpmpp_2m': students learned the steps of DDIM"):
-        load_diffusers(place, sampler="dpmpp_2m").evaluations(2, 3.0)
     with pytest.raises(ConfigError, match=r"audio_s = 0\.1: was distilled on clips of 0\.2 s"):
         load_diffusers(place, audio_s=0.1)
     assert load_diffusers(str(made / "guided")).evaluations(7, 3.0) == 7

@@ -23,6 +23,7 @@ from tta_bench.metrics.divergence import kl_divergence
 from tta_bench.metrics.frechet import frechet_distance
 from tta_bench.metrics.kernel import kernel_distance
 from tta_bench.records import read_records
+from tta_bench.terminal import print_evaluation
 
 
 @pytest.fixture
@@ -174,6 +175,21 @@ def test_bad_files_stop_or_are_left_out_counted_and_listed(folders: tuple[Path, 
     (tmp_path / "clean_ref" / "clip07.flac").unlink()
     alone = tta_bench.evaluate(clean, tmp_path / "clean_ref", embedders=[ToyEmbedder()], metrics=["fad"], out=tmp_path / "run2")
     assert alone.records[0].value == found["fad"].value
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(1.0, True), (0.55, False), (0.46, False), (0.44, True)])
+def test_clips_of_other_length_are_told(tmp_path: Path, seconds: float, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        write_audio(tmp_path / "reference" / f"{i}.flac", 0.3 * rng.standard_normal(4_000), 8_000)
+        write_audio(tmp_path / "generated" / f"{i}.flac", 0.3 * rng.standard_normal(round(8_000 * seconds)), 8_000)
+    result = _run((tmp_path / "generated", tmp_path / "reference"), tmp_path)
+    said = f"generated clips last {seconds:g} s on average, the reference's 0.5 s"
+    assert any(said in note for note in result.notes) is told
+    listed = json.loads((tmp_path / "run" / "cells" / result.records[0].cell / "clips.json").read_text())
+    assert any(said in note for note in listed["notes"]) is told
+    print_evaluation(result)
+    assert (said in " ".join(capsys.readouterr().out.split())) is told
 
 
 def test_silence_is_valid_audio_counted_and_listed(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tta_bench
-from tests.unit.systems.pipelines import CAPTIONS, write_audioldm, write_tango
+from tests.unit.systems.pipelines import CAPTIONS, stable_audio, write_audioldm, write_tango
 from tta_bench.audio import read_audio, write_audio
 from tta_bench.errors import ConfigError, ExtraMissing, InputError, WeightsError
 from tta_bench.harness.run_config import RunConfig, input_files, resolve_run
@@ -21,6 +21,7 @@ from tta_bench.harness.sweep import sweep
 from tta_bench.report.render import render
 from tta_bench.rows import load_scores
 from tta_bench.systems.diffusers import DiffusersSystem, load_diffusers
+from tta_bench.systems.hf import quiet
 from tta_bench.systems.protocol import Clip
 
 pytest.importorskip("diffusers")
@@ -109,6 +110,20 @@ def test_changed_weights_or_options_make_a_new_cell(pipeline: Path, manifest: Pa
     assert first.records[0].value != other.records[0].value
 
 
+def test_guided_audio_of_another_program_has_its_true_evaluations(manifest: Path, tmp_path: Path) -> None:
+    finished(tmp_path / "peer" / "4")
+    finished(tmp_path / "peer" / "2", 1)
+    peer = {"audio": str(tmp_path / "peer" / "{steps}"), "steps": [4, 2]}
+    systems = [{"name": "guided", "evaluations_per_step": 2, **peer}, {"name": "plain", **peer}]
+    result = sweep(config_of(tmp_path / "run", manifest, systems, metrics=["kad"], anchors=False))
+    assert result.complete, result.failures
+    assert {(record.system, record.steps, record.nfe) for record in result.records} == {
+        ("guided", 4, 8), ("guided", 2, 4), ("plain", 4, 4), ("plain", 2, 2)
+    }  # fmt: skip
+    render(result.run)
+    assert (result.run / "report" / "figures" / "nfe-kad-bundled.svg").exists()  # drawn where evaluations are not the steps
+
+
 def test_clips_without_a_file_fail_alone(manifest: Path, tmp_path: Path) -> None:
     finished(tmp_path / "peer", ids=IDS[:-1])
     (tmp_path / "peer" / "clip0.wav").write_bytes(b"RIFF")
@@ -151,6 +166,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two kinds": ({"pipeline": "p", "audio": "a"}, "pipeline and audio exclude each other"),
     "a bundle of a pipeline": ({"pipeline": "p", "bundle": "b"}, "bundle goes with network"),
     "a length of finished audio": ({"audio": "a", "audio_s": 1.0}, "audio_s goes with pipeline"),
+    "evaluations of a pipeline": ({"pipeline": "p", "evaluations_per_step": 2}, "evaluations_per_step goes with audio"),
+    "evaluations of a network": ({"network": "teacher", "evaluations_per_step": 2}, "evaluations_per_step goes with audio"),
+    "no evaluations": ({"audio": "a", "evaluations_per_step": 0}, "evaluations_per_step = 0.*greater than or equal to 1"),
+    "half an evaluation": ({"audio": "a", "evaluations_per_step": 1.5}, "evaluations_per_step = 1.5"),
     "precision of a network": ({"network": "teacher", "precision": "fp16"}, "precision goes with pipeline"),
     "an unknown precision": ({"pipeline": "p", "precision": "int8"}, "precision"),
     "an unknown sampler": ({"pipeline": "p", "samplers": ["heun"]}, "unknown sampler 'heun'.*known: own, ddim, dpmpp_2m"),
@@ -195,7 +214,9 @@ def test_a_length_that_cannot_be_made_costs_its_cell(pipeline: Path, manifest: P
     assert "audio_s = 0.0001 is shorter than one latent frame" in result.failures[0]["message"]
 
 
-@pytest.mark.parametrize("kind", [{"network": "teacher"}, {"pipeline": "p", "precision": "bf16", "audio_s": 2.0}, {"audio": "a/{steps}"}, {}])
+@pytest.mark.parametrize(
+    "kind", [{"network": "teacher"}, {"pipeline": "p", "precision": "bf16", "audio_s": 2.0}, {"audio": "a/{steps}", "evaluations_per_step": 2}, {}]
+)
 def test_a_resolved_configuration_reads_back(kind: dict[str, Any], manifest: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path / "run", manifest, [{"name": "x", "steps": [2], **kind}])
     assert resolve_run(tomllib.loads(config.to_toml()), "test", "test") == config
@@ -225,6 +246,45 @@ def test_a_tango_checkpoint_in_a_run(manifest: Path, tmp_path: Path) -> None:
     assert result.complete, result.failures
     assert {(record.guidance_scale, record.nfe, record.family) for record in result.records} == {(3.0, 4, "diffusers"), (1.0, 2, "diffusers")}
     assert {path.name for path in input_files(config)} >= {"pytorch_model_main.bin", "vae_config.json", "tokenizer.json"}
+
+
+FIDELITY = {"guidance_scales": [3.0], "metrics": ["kad", "fidelity_mel", "fidelity_kl"], "anchors": False, "timing_repeats": 0}
+
+
+def test_fidelity_to_audio_that_its_noise_does_not_determine_is_refused(manifest: Path, tmp_path: Path) -> None:
+    folder = write_tango(tmp_path / "tango")
+    told = (
+        r"fidelity_mel compares with tango with sampler 'own', whose DDPMScheduler draws noise.*"
+        r'put "ddim" first in its samplers, or leave fidelity_mel, fidelity_kl out of metrics'
+    )
+    for samplers in (["own"], ["own", "ddim"]):
+        with pytest.raises(ConfigError, match=told):
+            sweep(config_of(tmp_path / "run", manifest, [entry(folder, name="tango", samplers=samplers)], **FIDELITY))
+    assert not (tmp_path / "run" / "cells").exists()
+    system = load_diffusers(str(folder), audio_s=AUDIO_S)
+    with pytest.raises(ConfigError, match=r'compares with tango, whose DDPMScheduler.*load it with sampler "ddim"'):
+        sweep(config_of(tmp_path / "run", manifest, [{"name": "tango", "steps": [2]}], **FIDELITY), {"tango": system})
+
+
+def test_fidelity_to_ddim_beside_a_sampler_that_draws_noise(manifest: Path, tmp_path: Path) -> None:
+    folder = write_tango(tmp_path / "tango")
+    systems = [entry(folder, name="tango", samplers=["ddim", "own", "dpmpp_2m"], steps=[3])]
+    result = sweep(config_of(tmp_path / "run", manifest, systems, **FIDELITY))
+    assert result.complete, result.failures
+    found = {key.row.sampler for key in load_scores(result.run) if key.metric == "fidelity_mel"}
+    assert found == {"own", "dpmpp_2m"}
+    assert json.loads((result.run / "plan.json").read_text())["target"] == {"system": "tango", "sampler": "ddim", "steps": 3}
+
+
+def test_where_ddim_does_not_fit_another_target_is_asked_for(manifest: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchsde")
+    with quiet():
+        stable_audio().save_pretrained(tmp_path / "stable", safe_serialization=True)
+    systems = [entry(tmp_path / "stable", name="stable", audio_s=AUDIO_S), {"name": "peer", "audio": str(finished(tmp_path / "peer")), "steps": [9]}]
+    with pytest.raises(ConfigError, match=r"CosineDPMSolverMultistepScheduler draws noise.*name another target, or leave fidelity_mel"):
+        sweep(config_of(tmp_path / "run", manifest, systems, **FIDELITY))
+    result = sweep(config_of(tmp_path / "run", manifest, systems, **FIDELITY, target="peer"))
+    assert result.complete, result.failures[0]["message"]
 
 
 def test_the_same_noise_as_by_load_system(pipeline: Path) -> None:

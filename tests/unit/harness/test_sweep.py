@@ -470,11 +470,6 @@ def test_what_cannot_be_run_is_said_before_anything_is_generated(bundle: Path, t
         sweep(config_of(bundle, tmp_path / "f"), {"tone": Tone()})
     with pytest.raises(ConfigError, match="kl needs an embedder with class logits"):
         sweep(config_of(bundle, tmp_path / "g", embedders=["mel"]))
-    student = {"name": "bsa", "network": "student-bsa-25"}
-    with pytest.raises(ConfigError, match=r"systems: bsa: steps = 50: is a student of 25 steps"):
-        sweep(config_of(bundle, tmp_path / "h", systems=[{**student, "steps": [25, 50]}], guidance_scales=[3.0]))
-    with pytest.raises(ConfigError, match=r"systems: bsa: sampler 'heun': students learned the steps of DDIM"):
-        sweep(config_of(bundle, tmp_path / "i", systems=[{**student, "steps": [25], "samplers": ["heun"]}], guidance_scales=[3.0]))
     assert not list(tmp_path.glob("*/cells"))
 
 

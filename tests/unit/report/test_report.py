@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import html
 import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,17 +18,21 @@ import numpy as np
 import pytest
 
 from tests.unit.harness.test_sweep import Tone, config_of
-from tests.unit.harness.worlds import save_bundle
+from tests.unit.harness.worlds import denoiser, save_bundle
 from tta_bench.errors import ConfigError, InputError
-from tta_bench.harness.run_config import resolve_run
+from tta_bench.harness.run_config import RunConfig, resolve_run
 from tta_bench.harness.sweep import sweep
-from tta_bench.models.bundle import read_card, write_card
+from tta_bench.models.bundle import read_card, save_network, write_card
 from tta_bench.report.figures import pareto_front, steps_figure
 from tta_bench.report.fresh import is_fresh
+from tta_bench.report.merge import merged
+from tta_bench.report.notes import length_notes
+from tta_bench.report.page import weights
 from tta_bench.report.render import render
 from tta_bench.report.results import Estimate, Results, differences_of, results_of, speed_up
 from tta_bench.report.run_data import load_run
 from tta_bench.report.tables import results_csv, with_interval
+from tta_bench.terminal import print_sweep
 
 METRICS = ["fad", "kad", "kl", "clap", "fidelity_mel"]
 
@@ -151,8 +157,6 @@ def test_the_best_is_never_an_anchor_and_never_a_partial_row(copy: Path) -> None
 
 
 def _with(row: Any, column: Any, estimate: Estimate) -> Any:
-    from dataclasses import replace
-
     return replace(row, estimates={**row.estimates, column: estimate})
 
 
@@ -272,6 +276,104 @@ def test_students_at_other_steps_are_named(tmp_path: Path) -> None:
     for path in (page, page.parent / "report.md"):
         assert "bsa at 4 steps is the student distilled for 2 steps." in path.read_text()
         assert "bsa at 2 steps is" not in path.read_text()
+
+
+def _two_teachers(folder: Path, samplers: tuple[str, str] = ("ddim", "ddim"), names: tuple[str, str] = ("first", "second")) -> RunConfig:
+    """Students of one weighting and one name in two bundles: other networks, other schedules."""
+    systems = []
+    for i, sampler in enumerate(samplers):
+        bundle = folder / f"bundle{i}"
+        _with_students(bundle)
+        card = read_card(bundle, "student-bsa-2")
+        if i:
+            save_network(bundle, "student-bsa-2", denoiser(7), {})
+            made = read_card(bundle, "student-bsa-2")
+            schedule = {**card["schedule"], "log_snr_min": card["schedule"]["log_snr_min"] + 2.0}
+            bins = [{**item, "loss": 2.0 * item["loss"]} for item in card["loss_by_level"]]
+            write_card(bundle, "student-bsa-2", {**card, "sha256": made["sha256"], "parameters": 7, "schedule": schedule, "loss_by_level": bins})
+        network = {"network": "student-bsa-2", "bundle": str(bundle), "steps": [2], "samplers": [sampler]}
+        systems.append({"name": names[i], **network})
+    values = {"out": str(folder / "run"), "systems": systems, "clips": {"n": 4}, "seeds": [0], "metrics": ["clap"], "timing_repeats": 0,
+              "anchors": False, "baseline": "bsa"}  # fmt: skip
+    return resolve_run(values, "t", "t")
+
+
+def test_weights_of_two_teachers_students_are_both_drawn(tmp_path: Path) -> None:
+    data = load_run(sweep(_two_teachers(tmp_path)).run)
+    first, second = data.plan["weights"]
+    assert (first["weighting"], first["steps"]) == (second["weighting"], second["steps"]) == ("bsa", 2)
+    assert first["log_snr"] != second["log_snr"]
+    (drawn,) = weights(data)
+    assert "bsa (2)" in drawn["svg"]
+
+
+def test_the_same_weights_are_drawn_once(run: Path) -> None:
+    """Each student has two seeds, hence two cells."""
+    assert [curve["weighting"] for curve in load_run(run).plan["weights"]] == ["constant", "bsa"]
+    (drawn,) = weights(load_run(run))
+    assert "(2)" not in drawn["svg"]
+
+
+def test_two_networks_under_one_name_keep_their_cards(tmp_path: Path) -> None:
+    data = load_run(sweep(_two_teachers(tmp_path, ("ddim", "heun"), ("bsa", "bsa"))).run)
+    assert set(data.systems) == {"bsa | 2 | ddim", "bsa | 2 | heun"}
+    found = {row.key.sampler: row.parameters for row in results_of(data).rows}
+    assert found["heun"] == 7 != found["ddim"]
+    assert {data.distilled_for(row) for row in data.rows} == {2}
+    other = replace(data, plan={**data.plan, "run": "other"}, systems=dict(data.systems))
+    assert merged([data, other]).systems == data.systems
+
+
+def test_one_network_with_several_samplers_has_one_card(run: Path) -> None:
+    assert {name for name in load_run(run).systems if name.startswith("teacher")} == {"teacher | 4", "teacher | 2"}
+
+
+def test_rows_of_other_length_than_the_reference_are_named(tmp_path: Path) -> None:
+    """Tones of 1 s beside scenes of 2.56 s; anchors are as long as the reference."""
+    values = {"out": str(tmp_path / "run"), "systems": [{"name": "tone", "steps": [2, 8]}], "clips": {"n": 6}, "seeds": [0, 1],
+              "metrics": ("fad", "clap"), "timing_repeats": 0}  # fmt: skip
+    result = sweep(resolve_run(values, "t", "t"), {"tone": Tone(checksum="1")})
+    assert result.complete
+    known = {item["row"]: (item["generated_s"], item["reference_s"]) for item in result.lengths}
+    assert known["tone | 8 steps | guidance 3"] == pytest.approx((1.0, 2.56))
+    assert known["real audio"] == pytest.approx((2.56, 2.56))
+    said = "tone | 8, 2 steps | guidance 3: generated clips last 1 s on average, the reference's 2.56 s; length changes FAD"
+    assert [note for note in length_notes(load_run(result.run)) if said in note] == length_notes(load_run(result.run)) != []
+    page = render(result.run, tmp_path / "packed")
+    again = render(tmp_path / "packed")
+    for text in (html.unescape(page.read_text()), html.unescape(again.read_text()), (tmp_path / "packed" / "report.md").read_text()):
+        assert said in text
+    other = replace(load_run(result.run), plan={**load_run(result.run).plan, "run": "b"}, scores={})
+    assert len(length_notes(merged([load_run(result.run), other]))) == 2
+    console_text = io.StringIO()
+    with contextlib.redirect_stdout(console_text):
+        print_sweep(result.run, result.failures, result.new)
+    assert said in console_text.getvalue()
+
+
+@pytest.mark.parametrize(("generated", "differ"), [(2.56, False), (2.35, False), (2.8, False), (2.25, True), (2.85, True)])
+def test_a_tenth_is_let_pass(run: Path, generated: float, differ: bool) -> None:
+    data = load_run(run)
+    row = next(str(row) for row in data.rows if row.steps)
+    assert bool(length_notes(replace(data, lengths=[{"row": row, "seed": 0, "generated_s": generated, "reference_s": 2.56}]))) is differ
+
+
+def test_a_run_of_an_older_version_has_no_lengths(copy: Path) -> None:
+    assert load_run(copy).lengths
+    (copy / "lengths.json").unlink()
+    assert not length_notes(load_run(copy))
+    assert "clips last" not in render(copy).read_text()
+
+
+def test_the_target_is_named_with_its_sampler(copy: Path) -> None:
+    plan = json.loads((copy / "plan.json").read_text())
+    assert plan["target"] == {"system": "teacher", "sampler": "ddim", "steps": 4}
+    text = html.unescape(render(copy).read_text())
+    named = "teacher at 4 steps with sampler ddim"
+    assert f"<dt>target</dt><dd>{named}: what fidelity" in text
+    assert re.search(rf'title="protocol [^"]*, to {named}"', text)
+    assert f"Speed-up is relative to {named} under" in text
+    assert f"refer to {named}." in (copy / "report" / "report.md").read_text()
 
 
 def test_anchors_far_from_all_curves_are_named_at_the_edge(run: Path) -> None:
