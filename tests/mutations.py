@@ -64,6 +64,8 @@ MUTATIONS = [
     ("padding averaged in (mel)", "embedders/mel.py", "self.front_end(samples[:length])", "self.front_end(samples)", "tests/unit/embedders/test_mel.py"),
     ("frames of padding (log_mel)", "embedders/log_mel.py", "self.front_end(samples[:length])", "self.front_end(samples)", "tests/unit/embedders/test_log_mel.py"),
     ("padding averaged in (yamnet)", "embedders/yamnet.py", "row[:length] = samples[:length]", "row[: min(len(row), len(samples))] = samples[: len(row)]", "tests/unit/embedders/test_yamnet.py"),
+    ("a clip's logits averaged (yamnet)", "embedders/yamnet.py", "_of_mean_probability(part) for part", "part.mean(dim=0) for part", "tests/unit/embedders/test_yamnet.py"),
+    ("what is made of YAMNet's tensors left out of its checksum", "embedders/yamnet.py", "digest([_VERSION, tensors_digest(weights)])", "tensors_digest(weights)", YAMNET_H5),
     ("NaN in a record", "records.py", "all(number is None or math.isfinite(number) for number in numbers)", "True", "tests/unit/test_records.py"),
     ("NaN out of a metric", "metrics/suite.py", 'if not -float("inf") < score.value < float("inf"):', "if False:", METRICS),
     ("an unknown configuration key accepted", "config.py", 'extra="forbid", frozen=True', 'extra="ignore", frozen=True', "tests/unit/test_config.py"),

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.unit.embedders.yamnet_files import random_tensors, variables, write_h5
 from tta_bench import weights_store
+from tta_bench.checkpoints import tensors_digest
 from tta_bench.embedders.load import load_embedder
 from tta_bench.embedders.protocol import pad_batch
 from tta_bench.embedders.yamnet import YamnetEmbedder
@@ -67,6 +68,7 @@ def test_one_network_has_one_checksum_whatever_its_file(tmp_path: Path, tensors:
     save_file(converted | {"dense.bias": converted["dense.bias"] + 1.0}, tmp_path / "other.safetensors")
     official, same, other = (YamnetEmbedder(tmp_path / name).checksum for name in ("yamnet.h5", "converted.safetensors", "other.safetensors"))
     assert official == same != other
+    assert official != tensors_digest(read_yamnet_h5(tmp_path / "yamnet.h5")), "what is made of the tensors counts too"
 
 
 def test_the_store_converts_it_once(tmp_path: Path, cache: Path, tensors: dict[str, np.ndarray], rng: np.random.Generator) -> None:
