@@ -148,7 +148,8 @@ def make_codec(shop: Workshop) -> None:
     corpus = shop.corpus()
     task = CodecTask(recipe, corpus, shop.config.seed)
     _, card = shop.run(task, recipe)
-    set_latent_statistics(task.objective.codec.eval(), corpus)
+    if not recipe.encoder:
+        set_latent_statistics(task.objective.codec.eval(), corpus)
     save_network(shop.out, "codec", task.objective.codec, card)
 
 

@@ -79,7 +79,11 @@ class Runtime(Settings):
 
 
 class CodecRecipe(Optimisation):
-    """latent_noise: standard deviation of the noise that the decoder learns to bear. latent_penalty: weight of the latents' mean square."""
+    """latent_noise: standard deviation of the noise that the decoder learns to bear. latent_penalty: weight of the latents' mean square.
+
+    causal: a decoder that looks at the past alone, for streaming. encoder: a bundle's folder, whose codec's encoder, latents and sizes are kept and
+    whose decoder is where training starts.
+    """
 
     channels: int = Field(default=16, ge=1, le=16_384)
     bands: int = Field(default=96, ge=8, le=16_384)
@@ -89,6 +93,16 @@ class CodecRecipe(Optimisation):
     decoder_blocks: int = Field(default=6, ge=3, le=256)
     latent_noise: float = Field(default=0.1, ge=0.0, le=10.0)
     latent_penalty: float = Field(default=0.01, ge=0.0, le=100.0)
+    causal: bool = False
+    encoder: PathText | None = None
+
+    @model_validator(mode="after")
+    def _no_size_of_its_own(self) -> CodecRecipe:
+        idle = self.model_fields_set & {"channels", "bands", "dim", "hidden", "encoder_blocks", "decoder_blocks", "latent_penalty"}
+        changed = sorted(name for name in idle if getattr(self, name) != type(self).model_fields[name].default)
+        if self.encoder and changed:
+            raise ValueError(f"{changed[0]} has no effect beside encoder, whose codec's sizes and latents are kept; remove one of them")
+        return self
 
 
 class EmbedderRecipe(Optimisation):

@@ -68,7 +68,7 @@ class DitarTask:
         _, channels, frames = corpus.latents.shape
         if frames % recipe.patch:
             raise ConfigError(
-                f"teacher: patch = {recipe.patch} does not divide the clips' {frames} latent frames; choose a divisor, or another clip_s"
+                f"teacher: patch = {recipe.patch} does not divide the {frames} latent frames of a clip; choose a divisor, or another clip_s"
             )
         self.patches = frames // recipe.patch
         vocabulary = Vocabulary.of(caption for variants in corpus.captions for caption in variants)

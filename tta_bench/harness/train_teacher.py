@@ -41,7 +41,8 @@ class LatentCorpus:
 class Draw:
     """What every denoiser's update draws, of the whole batch and then the process's share: the same for all weightings of one seed.
 
-    chosen: (B,) numbers of clips in the corpus. x: (B, ...) latents. eps: noise alike. captions: B texts. uniform: (B,) in (0, 1), one in each B-th part: for times or steps.
+    chosen: (B,) numbers of clips in the corpus. x: (B, ...) latents. eps: noise alike. captions: B texts. uniform: (B,) in (0, 1), one in each
+    B-th part: for times or steps.
     """
 
     chosen: npt.NDArray[np.int64]

@@ -16,7 +16,7 @@ from tta_bench.diffusion.samplers import SAMPLERS, Network
 from tta_bench.diffusion.schedule import CosineSchedule
 from tta_bench.diffusion.temperature import entry_step, evaluations_at, sample_at
 from tta_bench.errors import ConfigError
-from tta_bench.models.bundle import assets, check_companions, load_network
+from tta_bench.models.bundle import check_companions, load_network
 from tta_bench.models.codec import Codec
 from tta_bench.models.ditar import LocDiT, PatchLM
 from tta_bench.models.streaming import StreamingDecoder
@@ -178,14 +178,11 @@ def _whole(audio: Tensor) -> Iterator[npt.NDArray[np.float32]]:
         yield audio[0].float().cpu().numpy()
 
 
-def load_ditar(
-    name: str, folder: Path | None = None, sampler: str = "ddim", device: str = "cpu", temperature: float = 1.0, stop: bool = True
-) -> DitarSystem:
-    """The system of LocDiT `name` of a bundle's folder; without one, of the package's.
+def load_ditar(name: str, folder: Path, sampler: str = "ddim", device: str = "cpu", temperature: float = 1.0, stop: bool = True) -> DitarSystem:
+    """The system of LocDiT `name` of a bundle's folder.
 
     Raises WeightsError where a file is missing, damaged, or belongs to another codec or language model.
     """
-    folder = folder or assets() / "ditar"
     locdit, card = load_network(folder, name, LocDiT)
     codec, codec_card = load_network(folder, "codec", Codec)
     lm, lm_card = load_network(folder, "lm", PatchLM)

@@ -163,7 +163,7 @@ def test_audio_of_several_lengths_is_timed_together() -> None:
 
 def test_what_cannot_be(tmp_path: Path) -> None:
     save_ditar(tmp_path)
-    with pytest.raises(ConfigError, match="temperature = 1.5 must lie between"):
+    with pytest.raises(ConfigError, match=r"temperature = 1\.5 must lie between"):
         load_ditar("teacher", tmp_path, temperature=1.5)
     with pytest.raises(ConfigError, match="unknown sampler 'euler'"):
         load_ditar("teacher", tmp_path, "euler")
