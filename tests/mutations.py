@@ -95,7 +95,7 @@ MUTATIONS = [
     ("samplers mixed in pairs", "report/results.py", "other = baseline.get((*row.key[1:], run.distilled_for(row.key)))", "other = next((found for key, found in baseline.items() if key[1:] == (*row.key[2:], run.distilled_for(row.key))), None)", "tests/unit/report/test_report.py"),
     ("a dropped metric haunts the run", "rows.py", "return {(metric, embedder) for metric, embedder in plan[\"scores\"]} if \"scores\" in plan else None", "return None", "tests/system/test_run.py"),
     ("noise of few clips taken for that of all", "rows.py", "return None if squares == 0.0 else min(max(1.0, float(variances.sum()) ** 2 / squares), len(variances) - 1.0)", "return len(variances) - 1.0", GATE),
-    ("a network replaced meanwhile", "harness/catalogue.py", "if _checksum(name, folder) != checksum:", "if False:", SWEEP),
+    ("a network replaced meanwhile", "harness/bundled.py", "if _checksum(name, folder, kind) != checksum:", "if False:", SWEEP),
     ("another teacher's fidelity merged", "report/merge.py", "if any(map(_is_fidelity, added)) and not _same_teacher(whole, run):", "if False:", "tests/unit/report"),
     ("settings that differ overlooked", "harness/bundle.py", "differing = first_difference(card, wanted)", 'differing = ""', "tests/system/test_train.py"),
     ("an edited card believed", "models/bundle.py", "if card.get(_SEAL) != _seal(card):", "if False:", "tests/unit/models"),

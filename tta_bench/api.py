@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tta_bench.harness.run_config import RunConfig
     from tta_bench.harness.sweep import Sweep
     from tta_bench.systems.diffusers import DiffusersSystem
+    from tta_bench.systems.ditar import DitarSystem
     from tta_bench.systems.latent import LatentSystem
     from tta_bench.systems.protocol import System
 
@@ -78,9 +79,12 @@ def sweep(
     return result
 
 
-def load_system(name: str, folder: str | Path | None = None, *, sampler: str | None = None, device: str = "cpu") -> LatentSystem | DiffusersSystem:
-    """The system of network `name`: "teacher", "guided" or "student-WEIGHTING-STEPS" of the package, or of a bundle's `folder`; of a pretrained
-    pipeline with "diffusers:" before its folder or hub name. sampler: "ddim" by default, of a pipeline "own".
+def load_system(
+    name: str, folder: str | Path | None = None, *, sampler: str | None = None, device: str = "cpu"
+) -> LatentSystem | DitarSystem | DiffusersSystem:
+    """The system of network `name`: "teacher", "guided" or "student-WEIGHTING-STEPS" of the package, or of a bundle's `folder`, the same of
+    DiTAR with "ditar/" before it; of a pretrained pipeline with "diffusers:" before its folder or hub name. sampler: "ddim" by default, of a
+    pipeline "own".
 
     `.generate(clips, steps=, guidance_scale=, seed=)` yields (clip_id, (T,) float32 audio). Raises WeightsError for networks that are not there.
     """
@@ -89,6 +93,6 @@ def load_system(name: str, folder: str | Path | None = None, *, sampler: str | N
         from tta_bench.systems.pipelines import Options
 
         return load_diffusers(name.removeprefix("diffusers:"), sampler=sampler or "own", options=Options(device))
-    from tta_bench.systems.latent import load_latent
+    from tta_bench.harness.bundled import load_system as load_bundled
 
-    return load_latent(name, Path(folder) if folder else None, sampler or "ddim", device)
+    return load_bundled(name, Path(folder) if folder else None, sampler or "ddim", device)

@@ -106,13 +106,13 @@ def train(
     out: Annotated[str | None, typer.Option(metavar="PATH", help="Folder of results and checkpoints, instead of the file's.")] = None,
 ) -> None:
     """Train codec, embedder, teacher, guided student and students. The same command goes on where it was stopped."""
-    from tta_bench.config import parse_settings, read_toml
+    from tta_bench.config import read_toml
     from tta_bench.harness.bundle import make_bundle
-    from tta_bench.harness.recipe import TrainConfig
+    from tta_bench.harness.recipe import parse_training
     from tta_bench.terminal import progress_bars
 
     values = read_toml(Path(config)) | ({} if out is None else {"out": out})
-    settings = parse_settings(TrainConfig, values, config)
+    settings = parse_training(values, config)
     with progress_bars() as progress:
         made = make_bundle(settings, only or (), progress)
     typer.echo(f"{', '.join(made)}: in {settings.out}; losses in {settings.out / 'training'}")

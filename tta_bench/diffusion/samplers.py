@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tta_bench.diffusion.schedule import CosineSchedule, check_steps, log_snr_of_phi, wide
+from tta_bench.diffusion.schedule import Grid, check_steps, log_snr_of_phi, wide
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """(z (B, ...), log_snr (B,)) -> v (B, ...); log_snr is float32 or wider, whatever z is"""
@@ -23,7 +23,7 @@ Network = Callable[[Tensor, Tensor], Tensor]
 class Sampler(Protocol):
     """network, z (B, ...) at t = 1, schedule, evaluations >= 1 -> z (B, ...) at t = 0."""
 
-    def __call__(self, network: Network, z: Tensor, schedule: CosineSchedule, evaluations: int) -> Tensor: ...
+    def __call__(self, network: Network, z: Tensor, schedule: Grid, evaluations: int) -> Tensor: ...
 
 
 def ddim_step(z: Tensor, v: Tensor, delta: float | Tensor) -> Tensor:
@@ -54,12 +54,12 @@ def ddim_path(network: Network, z: Tensor, angles: Tensor) -> Tensor:
     return z
 
 
-def ddim(network: Network, z: Tensor, schedule: CosineSchedule, evaluations: int) -> Tensor:
+def ddim(network: Network, z: Tensor, schedule: Grid, evaluations: int) -> Tensor:
     """DDIM on the equally spaced grid: first order, one evaluation a step."""
     return ddim_path(_in_dtype(network, z.dtype), wide(z), schedule.angles(evaluations)).to(z.dtype)
 
 
-def heun(network: Network, z: Tensor, schedule: CosineSchedule, evaluations: int) -> Tensor:
+def heun(network: Network, z: Tensor, schedule: Grid, evaluations: int) -> Tensor:
     """Heun's second-order method on dz/dphi = v: two evaluations a step; an odd number ends in one DDIM step.
 
     The predictor is the DDIM step, not Euler's: it stays on the path where data are a point, and the second evaluation at t = 0 then is sane.
@@ -77,7 +77,7 @@ def heun(network: Network, z: Tensor, schedule: CosineSchedule, evaluations: int
     return z.to(dtype)
 
 
-def dpmpp_2m(network: Network, z: Tensor, schedule: CosineSchedule, evaluations: int, lower_order_final: bool = True) -> Tensor:
+def dpmpp_2m(network: Network, z: Tensor, schedule: Grid, evaluations: int, lower_order_final: bool = True) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): multistep, second order, data prediction.
 
     The first step is DDIM, to which the method's first order is equal; so is the last one, which ends near sigma = 0,

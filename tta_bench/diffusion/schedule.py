@@ -12,15 +12,19 @@ from torch import Tensor
 from tta_bench.errors import ConfigError
 
 
-class Schedule(Protocol):
+class Grid(Protocol):
+    """Where samplers stand."""
+
+    def angles(self, steps: int) -> Tensor:
+        """(steps + 1,) float64 angles from noise down to data: where a sampler of that many steps stands. Those of fewer steps are among them."""
+        ...
+
+
+class Schedule(Grid, Protocol):
     """A variance-preserving noise schedule, and the grids on it that sampler and distillation share."""
 
     def log_snr(self, t: Tensor | float) -> Tensor:
         """log(alpha^2 / sigma^2), float64, of times t in [0, 1], 1 being noise."""
-        ...
-
-    def angles(self, steps: int) -> Tensor:
-        """(steps + 1,) float64 angles from noise down to data: where a sampler of that many steps stands. Those of fewer steps are among them."""
         ...
 
     def facts(self) -> dict[str, float | str]:

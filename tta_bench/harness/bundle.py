@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,23 +19,27 @@ from tta_bench.diffusion.weighting import default_gamma
 from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.files import digest, write_text
 from tta_bench.harness.checkpoint import first_difference
-from tta_bench.harness.corpus import Corpus, load_corpus, manifest_key
+from tta_bench.harness.corpus import Corpus, audible_frames, load_corpus, manifest_key
 from tta_bench.harness.distillation import GuidedTask, StageTask, loss_by_level
+from tta_bench.harness.ditar_teacher import DitarTeacher
 from tta_bench.harness.environment import code_version
 from tta_bench.harness.progress import Progress, silent
-from tta_bench.harness.recipe import TEACHER_STEPS, DistillRecipe, Optimisation, TrainConfig
-from tta_bench.harness.teachers import BundleTeacher
+from tta_bench.harness.recipe import TEACHER_STEPS, DistillRecipe, DitarRecipe, Optimisation, TrainConfig
+from tta_bench.harness.teachers import BundleTeacher, Teacher
 from tta_bench.harness.train_codec import CodecTask, set_latent_statistics
+from tta_bench.harness.train_ditar import DitarTask
 from tta_bench.harness.train_embedder import EmbedderTask
 from tta_bench.harness.train_teacher import LatentCorpus, TeacherTask
 from tta_bench.harness.training import Finished, Task, train
-from tta_bench.models.bundle import load_network, read_card, save_network
-from tta_bench.models.codec import Codec
+from tta_bench.models.bundle import check_companions, load_network, read_card, save_network
+from tta_bench.models.codec import Codec, CodecShape
 from tta_bench.models.denoiser import Denoiser
+from tta_bench.models.ditar import LocDiT, PatchLM
 from tta_bench.models.text import TextEncoder
 from tta_bench.weights import cache_folder
 
 SCHEDULE = CosineSchedule()
+COMPANIONS = ("codec", "text", "lm")  # of a denoiser, as far as it has them
 
 
 @dataclass
@@ -91,7 +95,7 @@ class Workshop:
         if not (self.out / f"{name}.json").exists():
             return False
         card = read_card(self.out, name)
-        for key, other in (("parent_sha256", parent), ("codec_sha256", "codec"), ("text_sha256", "text")):
+        for key, other in (("parent_sha256", parent), *((f"{kind}_sha256", kind) for kind in COMPANIONS)):
             if other and key in card and card[key] != read_card(self.out, other)["sha256"]:
                 raise WeightsError(f"{self.out / name}.json: was made from another {other} than the one beside it; delete one of them")
         wanted = {**self.asked(recipe), **facts}
@@ -144,7 +148,8 @@ def make_codec(shop: Workshop) -> None:
     corpus = shop.corpus()
     task = CodecTask(recipe, corpus, shop.config.seed)
     _, card = shop.run(task, recipe)
-    set_latent_statistics(task.objective.codec.eval(), corpus)
+    if not recipe.encoder:
+        set_latent_statistics(task.objective.codec.eval(), corpus)
     save_network(shop.out, "codec", task.objective.codec, card)
 
 
@@ -159,12 +164,19 @@ def make_embedder(shop: Workshop) -> None:
 def make_teacher(shop: Workshop) -> None:
     """The teacher's denoiser, and the text encoder that all denoisers share."""
     recipe = _section(shop, "teacher")
-    task = TeacherTask(recipe, shop.latents(), shop.config.seed, SCHEDULE)
+    corpus, task = shop.latents(), cast("Any", TeacherTask)
+    if isinstance(recipe, DitarRecipe):
+        task = DitarTask
+        if shop.config.data.manifest:  # clips of SynthCaps are full
+            samples = CodecShape(**read_card(shop.out, "codec")["shape"]).samples_per_latent
+            corpus = dataclasses.replace(corpus, frames=audible_frames(shop.corpus().audio, samples))
+    task = task(recipe, corpus, shop.config.seed, SCHEDULE)
     _, card = shop.run(task, recipe)
     codec = read_card(shop.out, "codec")["sha256"]
-    text = save_network(shop.out, "text", task.objective.text, card | {"codec_sha256": codec})
+    (kind, companion), denoiser = task.objective.companion, task.objective.head
+    beside = save_network(shop.out, kind, companion, card | {"codec_sha256": codec})
     facts = {"role": "teacher", "steps": recipe_steps(shop), "schedule": dataclasses.asdict(SCHEDULE)}
-    save_network(shop.out, "teacher", task.objective.denoiser, card | facts | {"codec_sha256": codec, "text_sha256": text["sha256"]})
+    save_network(shop.out, "teacher", denoiser, card | facts | {"codec_sha256": codec, f"{kind}_sha256": beside["sha256"]})
 
 
 def recipe_steps(shop: Workshop) -> int:
@@ -172,16 +184,20 @@ def recipe_steps(shop: Workshop) -> int:
     return shop.config.students.teacher_steps if shop.config.students else TEACHER_STEPS
 
 
-def load_teacher(folder: Path, name: str) -> tuple[BundleTeacher, dict[str, Any]]:
-    """A denoiser of a bundle's folder as a teacher, and its card. Raises WeightsError where it, text encoder and codec do not belong together."""
-    denoiser, card = load_network(folder, name, Denoiser)
+def load_teacher(folder: Path, name: str) -> tuple[Teacher, dict[str, Any]]:
+    """A denoiser of a bundle's folder as a teacher, and its card.
+
+    Raises WeightsError where it, codec and text encoder or language model do not belong together.
+    """
+    card, codec = read_card(folder, name), read_card(folder, "codec")
+    facts = (card["sha256"], CosineSchedule(**card["schedule"]), card["steps"])
+    if card["kind"] == "locdit":
+        lm, lm_card = load_network(folder, "lm", PatchLM)
+        check_companions(folder, name, card, {"codec": codec, "lm": lm_card})
+        return DitarTeacher(load_network(folder, name, LocDiT)[0], lm, *facts), card
     text, text_card = load_network(folder, "text", TextEncoder)
-    for kind, found in (("codec", read_card(folder, "codec")), ("text", text_card)):
-        if card.get(f"{kind}_sha256") != found["sha256"]:
-            raise WeightsError(
-                f"{folder / name}.json: was trained with another {kind} than {kind}.safetensors beside it; keep a bundle's files together"
-            )
-    return BundleTeacher(denoiser, text, card["sha256"], CosineSchedule(**card["schedule"]), card["steps"]), card
+    check_companions(folder, name, card, {"codec": codec, "text": text_card})
+    return BundleTeacher(load_network(folder, name, Denoiser)[0], text, *facts), card
 
 
 def make_guided(shop: Workshop, before: str = "teacher") -> None:
@@ -222,7 +238,7 @@ def _tail_by_level(finished: Finished) -> list[dict[str, float]]:
 
 
 def _save_student(shop: Workshop, name: str, network: nn.Module, card: Mapping[str, Any], parent: Mapping[str, Any]) -> None:
-    kept = {key: parent[key] for key in ("codec_sha256", "text_sha256", "schedule", "steps")}
+    kept = {key: parent[key] for key in (*(f"{kind}_sha256" for kind in COMPANIONS), "schedule", "steps") if key in parent}
     save_network(shop.out, name, network, {**kept, "parent": parent["name"], "parent_sha256": parent["sha256"], **card})
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tta_bench.errors import ConfigError, WeightsError
+from tta_bench.errors import ConfigError
 from tta_bench.files import digest
+from tta_bench.harness.bundled import bundle_source
 from tta_bench.harness.generate import Setting
 from tta_bench.harness.material import Material, clips_digest
 from tta_bench.harness.pretrained import folder_source, pipeline_source
@@ -21,7 +21,6 @@ from tta_bench.metrics.suite import METRICS
 from tta_bench.models.bundle import assets, read_card
 from tta_bench.rows import RowKey
 from tta_bench.systems.anchors import RealAudio, Reconstruction
-from tta_bench.systems.latent import LatentSystem, load_latent
 from tta_bench.systems.protocol import Clip, System
 from tta_bench.systems.stochastic import own_noise
 
@@ -112,7 +111,7 @@ def system_cells(material: Material, config: RunConfig, objects: Mapping[str, Sy
 def target_source(sources: Sequence[Source], config: RunConfig) -> Source:
     """What fidelity and speed-up refer to: the target system with its first sampler at its longest step count."""
     system = config.target_system
-    mine = [source for source in sources if source.name == system.name and source.sampler in (None, system.samplers[0])]
+    mine = [source for source in sources if source.name == system.name and source.sampler in (None, system.labels[0])]
     return max(mine, key=lambda source: source.steps or 0)
 
 
@@ -141,48 +140,12 @@ def _sources(system: SystemConfig, config: RunConfig, objects: Mapping[str, Syst
         return [folder_source(system, sampler, steps, config) for sampler in system.samplers for steps in system.steps]
     if not system.network:
         raise ConfigError(f"systems: {system.name} has no network, pipeline or audio, and no object of that name was passed; set one, or pass one")
-    return [_of_bundle(system, sampler, steps, config) for sampler in system.samplers for steps in system.steps]
-
-
-def _of_bundle(system: SystemConfig, sampler: str, steps: int, config: RunConfig) -> tuple[Source, Callable[[float], int]]:
-    assert system.network is not None
-    folder, name = system.bundle or assets(), system.network.replace("{steps}", str(steps))
-    card = read_card(folder, name)
-    if card["kind"] != "denoiser":
-        raise ConfigError(f"systems: network {name!r} of {system.name} is of kind {card['kind']}, not a denoiser; name another one")
-    scales: Sequence[float] | None = card.get("guidance_scales")
-    for scale in config.guidance_scales:
-        if scales is None:
-            break
-        if not scales[0] <= scale <= scales[1]:
-            raise ConfigError(f"guidance_scales: {name} was distilled for {scales[0]:g} to {scales[1]:g}, not {scale:g}; choose one of them")
-    checksum = _checksum(name, folder)
-
-    load = partial(_load, name, folder, config.device, sampler, config.batch_size, checksum)
-
-    def evaluations(scale: float) -> int:
-        return steps * (2 if scales is None and scale != 1.0 else 1)
-
-    source = Source(system.name, "latent", checksum, load, sampler, steps, card.get("weighting"), card.get("parent"), card, portable=True)
-    return source, evaluations
-
-
-def _checksum(name: str, folder: Path) -> str:
-    return digest([read_card(folder, part)["sha256"] for part in (name, "codec", "text")])
-
-
-def _load(name: str, folder: Path, device: str, sampler: str, batch_size: int, checksum: str) -> System:
-    """Raises WeightsError where the files are not those that were planned with."""
-    system = _loaded(name, folder, device, checksum)
-    return dataclasses.replace(system, sampler=sampler, batch_size=batch_size)
-
-
-@cache
-def _loaded(name: str, folder: Path, device: str, checksum: str) -> LatentSystem:
-    system = load_latent(name, folder, device=device)
-    if _checksum(name, folder) != checksum:
-        raise WeightsError(f"{folder / name}.json: was replaced while the run was at work; run again")
-    return system
+    return [
+        bundle_source(system, sampler, temperature, steps, config)
+        for sampler in system.samplers
+        for temperature in system.temperatures
+        for steps in system.steps
+    ]
 
 
 def _of_object(system: System, name: str, steps: int) -> tuple[Source, Callable[[float], int]]:

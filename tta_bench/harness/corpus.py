@@ -62,6 +62,16 @@ class Corpus:
         return self.audio[indices].astype(np.float32) / 32768.0
 
 
+def audible_frames(audio: npt.NDArray[np.int16], samples: int) -> npt.NDArray[np.int64]:
+    """(N,) frames of `samples` samples in each clip (N, T) up to the last that is not digital silence, as padding is; 1 at least."""
+    whole = audio.shape[1] // samples * samples
+    counts = [1]
+    for start in range(0, len(audio), 256):
+        sounding = (audio[start : start + 256, :whole] != 0).reshape(-1, whole // samples, samples).any(axis=2)
+        counts += [int(np.flatnonzero(row).max(initial=0)) + 1 for row in sounding]
+    return np.array(counts[1:], dtype=np.int64)
+
+
 def load_corpus(data: Data, progress: Progress = silent) -> Corpus:
     """The corpus that `data` describes, rendered or decoded once and cached. Raises InputError for a manifest that cannot be used."""
     return _of_manifest(data, progress) if data.manifest else _of_synth(data, progress)

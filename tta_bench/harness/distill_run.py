@@ -14,7 +14,7 @@ from tta_bench.diffusion.schedule import steps_ratio
 from tta_bench.diffusion.weighting import default_gamma
 from tta_bench.errors import ConfigError, InputError, WeightsError
 from tta_bench.files import atomic_write, sha256_file
-from tta_bench.harness.bundle import Workshop, make_guided, make_students
+from tta_bench.harness.bundle import COMPANIONS, Workshop, make_guided, make_students
 from tta_bench.harness.distill_pipeline import PipelineJob, distill_pipeline
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.recipe import CLIP_S, GuidedRecipe, TrainConfig
@@ -124,7 +124,7 @@ def distill(config: DistillConfig, progress: Progress = silent) -> list[str]:
         return distill_pipeline(_pipeline_job(config, config.pipeline), progress)
     folder, name = _locate(Path(config.teacher))
     card = read_card(folder, name)
-    if card["kind"] != "denoiser" or "steps" not in card:
+    if card["kind"] not in ("denoiser", "locdit") or "steps" not in card:
         raise InputError(f"--teacher {config.teacher}: {name} is a {card['kind']}, not a trained denoiser; name the teacher")
     if card["steps"] != config.steps[0]:
         raise ConfigError(f"--steps {config.steps[0]}: {name} takes {card['steps']} steps; the list starts with the teacher's own")
@@ -133,7 +133,7 @@ def distill(config: DistillConfig, progress: Progress = silent) -> list[str]:
     shop = Workshop(training, progress)
     has_guidance = "guidance_scales" in card
     ready = not has_guidance and not config.guided_updates and not config.guidance_scales and _guided_of(folder, card)
-    for part in ("codec", "text", name, *(["guided"] if ready else [])):
+    for part in (*(kind for kind in COMPANIONS if f"{kind}_sha256" in card), name, *(["guided"] if ready else [])):
         _copy(folder, config.out, part)
     if not has_guidance and not ready and not shop.is_done("guided", training.guided, name):
         make_guided(shop, before=name)

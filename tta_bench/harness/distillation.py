@@ -76,7 +76,7 @@ class _StudentTask:
         self.teacher.freeze(device)
         guidance_scale = torch.from_numpy(scale).float().to(device)
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            text = self.teacher.encode(drawn.captions)
+            text = self.teacher.encode(drawn.captions, drawn.x)
             z, log_snr, target, weight, level = self._target(drawn.uniform, lambda snr: at_level(drawn, snr)[0], text, guidance_scale)
         made = {"z": z, "log_snr": log_snr.float(), "target": target, "weight": weight.float(), "bin": level}
         kept = {key: value.clone() for key, value in made.items()}  # of inference no gradient could be taken

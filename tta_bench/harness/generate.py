@@ -21,7 +21,7 @@ Audio = npt.NDArray[np.float32]
 
 @runtime_checkable
 class StagedSystem(System, Protocol):
-    """A system whose sampling and decoding can be timed apart. `latents` takes one batch; `decode` gives (B, T)."""
+    """A system whose sampling and decoding can be timed apart. `latents` takes one batch; `decode` gives (B, T), or (T,) of each clip."""
 
     def latents(self, clips: Sequence[Clip], *, steps: int, guidance_scale: float, seed: int) -> Any: ...
     def decode(self, latents: Any) -> Any: ...
@@ -77,7 +77,7 @@ def timed_batch(system: System, clips: Sequence[Clip], setting: Setting, device:
         decoded = system.decode(latents)
         wait()
         end = perf_counter()
-        made = {clip.clip_id: samples for clip, samples in zip(clips, decoded.float().cpu().numpy(), strict=True)}
+        made = {clip.clip_id: samples.float().cpu().numpy() for clip, samples in zip(clips, decoded, strict=True)}
         return _checked(clips, made, sampled - start, end - sampled, shortest)
     pairs = list(itertools.islice(system.generate(clips, **arguments), len(clips) + 1))
     wait()

@@ -68,7 +68,7 @@ class PipelineTeacher:
             made.enable_gradient_checkpointing()  # type: ignore[operator]
         return made
 
-    def encode(self, captions: Sequence[str]) -> dict[str, Tensor]:
+    def encode(self, captions: Sequence[str], x: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """The pipeline's conditioning; for its own denoiser also that of the empty prompt."""
         text = self.pipeline.conditioning(captions, self.audio_s)
         if self.guided is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tta_bench.config import PathText, Settings, check_known
+from tta_bench.config import PathText, Settings, check_known, parse_settings
 from tta_bench.diffusion.schedule import steps_ratio
 from tta_bench.diffusion.weighting import WEIGHTINGS
 from tta_bench.errors import ConfigError
@@ -78,7 +79,11 @@ class Runtime(Settings):
 
 
 class CodecRecipe(Optimisation):
-    """latent_noise: standard deviation of the noise that the decoder learns to bear. latent_penalty: weight of the latents' mean square."""
+    """latent_noise: standard deviation of the noise that the decoder learns to bear. latent_penalty: weight of the latents' mean square.
+
+    causal: a decoder that looks at the past alone, for streaming. encoder: a bundle's folder, whose codec's encoder, latents and sizes are kept and
+    whose decoder is where training starts.
+    """
 
     channels: int = Field(default=16, ge=1, le=16_384)
     bands: int = Field(default=96, ge=8, le=16_384)
@@ -88,6 +93,16 @@ class CodecRecipe(Optimisation):
     decoder_blocks: int = Field(default=6, ge=3, le=256)
     latent_noise: float = Field(default=0.1, ge=0.0, le=10.0)
     latent_penalty: float = Field(default=0.01, ge=0.0, le=100.0)
+    causal: bool = False
+    encoder: PathText | None = None
+
+    @model_validator(mode="after")
+    def _no_size_of_its_own(self) -> CodecRecipe:
+        idle = self.model_fields_set & {"channels", "bands", "dim", "hidden", "encoder_blocks", "decoder_blocks", "latent_penalty"}
+        changed = sorted(name for name in idle if getattr(self, name) != type(self).model_fields[name].default)
+        if self.encoder and changed:
+            raise ValueError(f"{changed[0]} has no effect beside encoder, whose codec's sizes and latents are kept; remove one of them")
+        return self
 
 
 class EmbedderRecipe(Optimisation):
@@ -131,6 +146,34 @@ class DenoiserRecipe(Optimisation):
         for heads, of in ((self.heads, "heads"), (TEXT_HEADS, "attention heads of the text encoder")):
             if self.dim % heads:
                 raise ValueError(f"dim = {self.dim} is no multiple of {heads}, the number of {of}")
+        return self
+
+
+class DitarRecipe(Optimisation):
+    """The teacher of the family "ditar". patch: latent frames in a patch; history: patches that LocDiT sees before it. lm_dim, lm_layers: of the
+    language model; dim, layers: of LocDiT; heads: of both.
+
+    drop_state: share of patches whose state h is zero, for guidance. stop_weight: of the stop head's loss. history_noise: standard deviation of
+    noise on the past that both networks see, against exposure bias.
+    """
+
+    patch: int = Field(default=4, ge=1, le=4096)
+    history: int = Field(default=2, ge=0, le=256)
+    lm_dim: int = Field(default=160, ge=8, le=16_384)
+    lm_layers: int = Field(default=4, ge=1, le=256)
+    aggregator_layers: int = Field(default=1, ge=1, le=256)
+    dim: int = Field(default=128, ge=8, le=16_384)
+    layers: int = Field(default=3, ge=1, le=256)
+    heads: int = Field(default=4, ge=1, le=256)
+    drop_state: float = Field(default=0.1, ge=0.0, lt=1.0)
+    stop_weight: float = Field(default=0.1, ge=0.0, le=100.0)
+    history_noise: float = Field(default=0.0, ge=0.0, le=10.0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> DitarRecipe:
+        for name in ("lm_dim", "dim"):
+            if getattr(self, name) % self.heads:
+                raise ValueError(f"{name} = {getattr(self, name)} is no multiple of {self.heads}, the number of heads")
         return self
 
 
@@ -186,9 +229,13 @@ class DistillRecipe(Settings):
 
 
 class TrainConfig(Settings):
-    """`tta-bench train CONFIG`: every section that is there is trained, in this order. out: the folder of checkpoints and results."""
+    """`tta-bench train CONFIG`: every section that is there is trained, in this order. out: the folder of checkpoints and results.
+
+    family: "latent" diffuses whole clips, "ditar" patch after patch; it says what `teacher` is.
+    """
 
     out: PathText
+    family: Literal["latent", "ditar"] = "latent"
     seed: int = 0
     data: Data = Data()
     runtime: Runtime = Runtime()
@@ -197,3 +244,15 @@ class TrainConfig(Settings):
     teacher: DenoiserRecipe | None = None
     guided: GuidedRecipe | None = None
     students: DistillRecipe | None = None
+
+
+class DitarConfig(TrainConfig):
+    """The same for the family "ditar"."""
+
+    family: Literal["ditar"] = "ditar"
+    teacher: DitarRecipe | None = None  # type: ignore[assignment]
+
+
+def parse_training(values: Mapping[str, Any], source: str) -> TrainConfig:
+    """The configuration of a training of whichever family. Raises ConfigError as `parse_settings` does."""
+    return parse_settings(DitarConfig if values.get("family") == "ditar" else TrainConfig, values, source)

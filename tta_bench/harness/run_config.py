@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -25,12 +25,22 @@ QUICK_CLIPS = 64
 _SYNTH_CLIPS = 256
 _KINDS = ("network", "pipeline", "audio")
 _OF_PIPELINES = ("audio_s", "precision", "compile", "channels_last")
-_BELONGS = {"bundle": "network", **dict.fromkeys(_OF_PIPELINES, "pipeline"), "evaluations_per_step": "audio"}  # keys of one kind alone
+_BELONGS = {  # keys of one kind alone
+    "bundle": "network",
+    "temperatures": "network",
+    **dict.fromkeys(("audio_s", "precision", "compile", "channels_last"), "pipeline"),
+    "evaluations_per_step": "audio",
+}
 ANCHORS = ("real audio", "reconstruction", "codec on the reference")
 _MOST_STEPS = 10_000
 _STEPS = (200, 100, 50, 25, 5)
 _QUICK_SOLVER_STEPS = (25, 5)
 _METRICS = ("fad", "kad", "kl", "is", "clap", "fidelity_mel", "fidelity_cosine", "fidelity_kl")
+
+
+def sampler_label(sampler: str, temperature: float) -> str:
+    """What a row calls a sampler at a temperature."""
+    return sampler if temperature == 1.0 else f"{sampler}, temperature {temperature:g}"
 
 
 class Clips(Settings):
@@ -59,7 +69,8 @@ class SystemConfig(Settings):
     """One system of the sweep: exactly one of `network`, `pipeline` and `audio`, or none for an object that is passed to `tta_bench.sweep`.
 
     network: its name in the `bundle` folder (default: the package's), where {steps} stands for the step count. steps: network evaluations per
-    guidance branch, up to 10,000. samplers: see `tta_bench.diffusion.samplers`.
+    guidance branch, up to 10,000; of DiTAR per patch, too. samplers: see `tta_bench.diffusion.samplers`. temperatures: of DiTAR, see
+    `tta_bench.diffusion.temperature`.
     pipeline: folder or hub name of an AudioLDM, AudioLDM 2, Stable Audio or Tango pipeline, {steps} as above; steps are its
     `num_inference_steps`, samplers "own", "ddim", "dpmpp_2m". audio_s: length of a clip, by default the pipeline's. precision, compile,
     channels_last: how it runs; the last two and fp16 need device = "cuda".
@@ -79,6 +90,7 @@ class SystemConfig(Settings):
     evaluations_per_step: int = Field(default=1, ge=1, le=16)
     steps: tuple[int, ...] = Field(min_length=1)
     samplers: tuple[str, ...] = Field(default=("ddim",), min_length=1)
+    temperatures: tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...] = Field(default=(1.0,), min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -95,6 +107,11 @@ class SystemConfig(Settings):
             if getattr(self, key) != SystemConfig.model_fields[key].default and self.kind != needs:
                 raise ValueError(f"{key} goes with {needs}, which {self.name} does not have; remove it")
         return self
+
+    @property
+    def labels(self) -> list[str]:
+        """Samplers as rows name them: with their temperature, where it is not 1."""
+        return [sampler_label(sampler, temperature) for sampler in self.samplers for temperature in self.temperatures]
 
     @property
     def kind(self) -> str | None:
@@ -187,7 +204,7 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        keys = [(system.name, sampler, steps) for system in self.systems for sampler in system.samplers for steps in system.steps]
+        keys = [(system.name, sampler, steps) for system in self.systems for sampler in system.labels for steps in system.steps]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise ValueError(f"systems: {twice[0][0]} with {twice[0][1]} at {twice[0][2]} steps is there twice; give systems different names")
@@ -225,7 +242,7 @@ def quickened(config: RunConfig) -> RunConfig:
 
 def input_files(config: RunConfig) -> list[Path]:
     """Files and folders that a configuration names: bundles, pipelines, finished audio, weights of embedders, lists of clips."""
-    named = {system.bundle or assets() for system in config.systems if system.network}
+    named = {((system.bundle or assets()) / system.network).parent for system in config.systems if system.network}
     named |= {assets()} if "bundled" in config.embedders else set()
     bundles = [path for folder in sorted(named) for path in sorted(folder.glob("*")) if path.suffix in (".json", ".safetensors")]
     weights = [path for spec in config.embedders if (path := weights_file(spec))]

@@ -37,8 +37,8 @@ class Teacher(Protocol):
         """A network that starts with the teacher's weights, for `apply`: as the teacher itself where that predicts v."""
         ...
 
-    def encode(self, captions: Sequence[str]) -> dict[str, Tensor]:
-        """Captions as `predict` and `apply` take them."""
+    def encode(self, captions: Sequence[str], x: Tensor) -> dict[str, Tensor]:
+        """Captions as `predict` and `apply` take them. x: the clean latents (B, ...), of which an autoregressive teacher sees what came before."""
         ...
 
     def predict(self, z: Tensor, log_snr: Tensor, text: Text, guidance_scale: Tensor | None) -> Tensor:
@@ -80,7 +80,7 @@ class BundleTeacher:
         student.load_state_dict(self.denoiser.state_dict())
         return student
 
-    def encode(self, captions: Sequence[str]) -> dict[str, Tensor]:
+    def encode(self, captions: Sequence[str], x: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """states (B, S, D), mask (B, S)."""
         states, mask = self.text(self.text.tokenise(captions).to(next(self.text.parameters()).device))
         return {"states": states, "mask": mask}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,21 +14,26 @@ from tta_bench.harness.corpus import Corpus
 from tta_bench.harness.recipe import CodecRecipe
 from tta_bench.harness.stft import stft_distance
 from tta_bench.harness.training import Batch, Objective, batch_indices, initial_weights, noise
+from tta_bench.models.bundle import load_network
 from tta_bench.models.codec import Codec, CodecShape
 
 
 def codec_shape(recipe: CodecRecipe) -> CodecShape:
     """Sizes that the recipe asks for."""
-    return CodecShape(recipe.channels, recipe.bands, recipe.dim, recipe.hidden, recipe.encoder_blocks, recipe.decoder_blocks)
+    sizes = (recipe.channels, recipe.bands, recipe.dim, recipe.hidden, recipe.encoder_blocks, recipe.decoder_blocks)
+    return CodecShape(*sizes, causal=recipe.causal)
 
 
 class CodecObjective(Objective):
-    """batch: "audio" (B, T), "noise" (B, C, L)."""
+    """batch: "audio" (B, T), "noise" (B, C, L). before: a codec whose encoder is kept, and whose decoder is where training starts."""
 
-    def __init__(self, recipe: CodecRecipe) -> None:
+    def __init__(self, recipe: CodecRecipe, before: Codec | None = None) -> None:
         super().__init__()
-        self.codec = Codec(codec_shape(recipe))
+        self.codec = Codec(codec_shape(recipe) if before is None else replace(before.shape, causal=recipe.causal))
         self.recipe = recipe
+        if before is not None:
+            self.codec.load_state_dict(before.state_dict())
+            self.codec.encoder.requires_grad_(False)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`."""
@@ -50,9 +54,12 @@ class CodecTask:
 
     def __init__(self, recipe: CodecRecipe, corpus: Corpus, seed: int) -> None:
         self.recipe, self.corpus, self.seed = recipe, corpus, seed
+        before, card = load_network(recipe.encoder, "codec", Codec) if recipe.encoder else (None, {})
         with initial_weights(seed, self.name):
-            self.objective = CodecObjective(recipe)
-        self.identity: Mapping[str, Any] = {"audio_sha256": corpus.audio_sha256, "shape": asdict(self.objective.codec.shape)}
+            self.objective = CodecObjective(recipe, before)
+        self.identity: dict[str, Any] = {"audio_sha256": corpus.audio_sha256, "shape": asdict(self.objective.codec.shape)}
+        if card:
+            self.identity["encoder_sha256"] = card["sha256"]
 
     def batch(self, step: int, share: npt.NDArray[np.int64], device: torch.device) -> Batch:
         """See `Task`."""

@@ -23,11 +23,15 @@ from tta_bench.rng import generator
 
 @dataclass(frozen=True)
 class LatentCorpus:
-    """key: SHA-256 of corpus and codec. latents: (N, C, L), or (N, C, L, F), float32, normalised. captions: N tuples of variants."""
+    """key: SHA-256 of corpus and codec. latents: (N, C, L), or (N, C, L, F), float32, normalised. captions: N tuples of variants.
+
+    frames: (N,) latent frames before the padding of each clip, where there is some.
+    """
 
     key: str
     latents: npt.NDArray[np.float32]
     captions: list[tuple[str, ...]]
+    frames: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -37,9 +41,11 @@ class LatentCorpus:
 class Draw:
     """What every denoiser's update draws, of the whole batch and then the process's share: the same for all weightings of one seed.
 
-    x: (B, ...) latents. eps: noise alike. captions: B texts. uniform: (B,) in (0, 1), one in each B-th part: for times or steps.
+    chosen: (B,) numbers of clips in the corpus. x: (B, ...) latents. eps: noise alike. captions: B texts. uniform: (B,) in (0, 1), one in each
+    B-th part: for times or steps.
     """
 
+    chosen: npt.NDArray[np.int64]
     x: Tensor
     eps: Tensor
     captions: list[str]
@@ -55,7 +61,7 @@ def draw(corpus: LatentCorpus, seed: int, name: str, step: int, batch: int, shar
     variant = rng.random(batch)[share]
     captions = [corpus.captions[i][int(v * len(corpus.captions[i]))] for i, v in zip(chosen, variant, strict=True)]
     x = torch.from_numpy(corpus.latents[chosen]).to(device)
-    return Draw(x, torch.from_numpy(eps).to(device), captions, torch.from_numpy(uniform).to(device))
+    return Draw(chosen, x, torch.from_numpy(eps).to(device), captions, torch.from_numpy(uniform).to(device))
 
 
 def at_level(drawn: Draw, log_snr: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,6 +77,16 @@ class TeacherObjective(Objective):
         super().__init__()
         self.denoiser = Denoiser(denoiser)
         self.text = TextEncoder(vocabulary, text)
+
+    @property
+    def companion(self) -> tuple[str, TextEncoder]:
+        """What stays as it is in distillation, by its name in a bundle."""
+        return "text", self.text
+
+    @property
+    def head(self) -> Denoiser:
+        """What is distilled."""
+        return self.denoiser
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """See `Objective`: the v-MSE, which is the weighting snr_plus_one, with t uniform."""

@@ -18,6 +18,7 @@ from tta_bench.errors import WeightsError
 from tta_bench.files import atomic_write, digest, sha256_file, write_text
 from tta_bench.models.codec import Codec, CodecShape
 from tta_bench.models.denoiser import Denoiser, DenoiserShape
+from tta_bench.models.ditar import LMShape, LocDiT, LocDiTShape, PatchLM
 from tta_bench.models.embedder import AudioTower, EmbedderShape, TextTower
 from tta_bench.models.text import TextEncoder, TextShape, Vocabulary
 from tta_bench.weights import load_weights
@@ -118,6 +119,15 @@ def load_network(folder: Path, name: str, kind: type[N]) -> tuple[N, dict[str, A
     return network.requires_grad_(False).eval(), card
 
 
+def check_companions(folder: Path, name: str, card: Mapping[str, Any], companions: Mapping[str, Mapping[str, Any]]) -> None:
+    """companions: cards of the networks beside a denoiser, by kind. Raises WeightsError for one that it was not trained with."""
+    for kind, found in companions.items():
+        if card.get(f"{kind}_sha256") != found["sha256"]:
+            raise WeightsError(
+                f"{folder / name}.json: was trained with another {kind} than {kind}.safetensors beside it; keep a bundle's files together"
+            )
+
+
 def _shape_of(network: nn.Module) -> dict[str, Any]:
     shape: dict[str, Any] = next(describe for matches, _, describe in KINDS.values() if isinstance(network, matches))(network)
     return shape
@@ -131,6 +141,10 @@ def _build_text(shape: dict[str, Any]) -> TextEncoder:
     return TextEncoder(Vocabulary(tuple(shape["words"])), TextShape(**shape["text"]))
 
 
+def _build_lm(shape: dict[str, Any]) -> PatchLM:
+    return PatchLM(Vocabulary(tuple(shape["words"])), LMShape(**shape["lm"]))
+
+
 def _build_embedder(shape: dict[str, Any]) -> Embedder:
     audio = EmbedderShape(**{**shape["audio"], "widths": tuple(shape["audio"]["widths"])})
     return Embedder(audio, Vocabulary(tuple(shape["words"])), tuple(shape["classes"]), TextShape(**shape["text"]))
@@ -140,6 +154,8 @@ KINDS: dict[str, tuple[type[nn.Module], Any, Any]] = {
     "codec": (Codec, lambda shape: Codec(CodecShape(**shape)), lambda network: asdict(network.shape)),
     "text": (TextEncoder, _build_text, _text),
     "denoiser": (Denoiser, lambda shape: Denoiser(DenoiserShape(**shape)), lambda network: asdict(network.shape)),
+    "locdit": (LocDiT, lambda shape: LocDiT(LocDiTShape(**shape)), lambda network: asdict(network.shape)),
+    "lm": (PatchLM, _build_lm, lambda network: {"lm": asdict(network.shape), "words": list(network.vocabulary.words)}),
     "embedder": (
         Embedder,
         _build_embedder,

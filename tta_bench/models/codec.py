@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tta_bench.models.convnext import ConvNeXt
+from tta_bench.models.convnext import CausalConv1d, ConvNeXt
 from tta_bench.spectrum import LogMel
 
 N_FFT, HOP = 1024, 320
@@ -20,7 +20,10 @@ N_FFT, HOP = 1024, 320
 
 @dataclass(frozen=True)
 class CodecShape:
-    """Sizes. channels: of the latent. One latent frame spans 4 STFT hops of 320 samples: 12.5 Hz at 16 kHz."""
+    """Sizes. channels: of the latent. One latent frame spans 4 STFT hops of 320 samples: 12.5 Hz at 16 kHz.
+
+    causal: of the decoder, whose convolutions then look at the past alone. Tensors have the same names and shapes either way.
+    """
 
     channels: int = 16
     bands: int = 96
@@ -29,6 +32,7 @@ class CodecShape:
     encoder_blocks: int = 3
     decoder_blocks: int = 6
     sample_rate_hz: int = 16_000
+    causal: bool = False
 
     @property
     def samples_per_latent(self) -> int:
@@ -61,10 +65,10 @@ class Codec(nn.Module):
             *blocks[2 * third :],
             nn.Conv1d(s.dim, s.channels, 1),
         )
-        blocks = [ConvNeXt(s.dim, s.hidden) for _ in range(s.decoder_blocks)]
+        blocks = [ConvNeXt(s.dim, s.hidden, s.causal) for _ in range(s.decoder_blocks)]
         third = s.decoder_blocks // 3
         self.decoder = nn.Sequential(
-            nn.Conv1d(s.channels, s.dim, 3, padding=1),
+            CausalConv1d(s.channels, s.dim, 3) if s.causal else nn.Conv1d(s.channels, s.dim, 3, padding=1),
             *blocks[:third],
             nn.ConvTranspose1d(s.dim, s.dim, 2, stride=2),
             *blocks[third : 2 * third],

@@ -61,7 +61,7 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.guidance.out.weight)
         nn.init.zeros_(self.guidance.out.bias)
         self.modulation = nn.Linear(s.dim, 6 * s.dim)
-        self.blocks = nn.ModuleList(Block(s) for _ in range(s.layers))
+        self.blocks = nn.ModuleList(Block(s.dim, s.heads, s.mlp_ratio, s.text_dim) for _ in range(s.layers))
         self.last_offset = nn.Parameter(torch.zeros(2, s.dim))
         self.outward = nn.Linear(s.dim, s.channels)
         nn.init.zeros_(self.outward.weight)
@@ -78,7 +78,7 @@ class Denoiser(nn.Module):
         for block in self.blocks:
             x = block(x, shared, text)
         shift, scale = (condition[:, None] + self.last_offset).unbind(1)
-        v: Tensor = self.outward(_modulated(x, shift, scale))
+        v: Tensor = self.outward(modulated(x, shift, scale))
         return v.transpose(1, 2)
 
 
@@ -102,34 +102,36 @@ class ScalarEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention to the text, MLP; (B, L, D) -> (B, L, D)."""
+    """Self-attention, cross-attention to the text (where there is a `text_dim`), MLP; (B, L, D) -> (B, L, D)."""
 
-    def __init__(self, s: DenoiserShape) -> None:
+    def __init__(self, dim: int, heads: int, mlp_ratio: int, text_dim: int | None = None) -> None:
         super().__init__()
-        self.heads = s.heads
-        self.offset = nn.Parameter(torch.zeros(6, s.dim))
-        self.qkv = nn.Linear(s.dim, 3 * s.dim)
-        self.mix = nn.Linear(s.dim, s.dim)
-        self.cross_norm = nn.LayerNorm(s.dim)
-        self.query = nn.Linear(s.dim, s.dim)
-        self.key_value = nn.Linear(s.text_dim, 2 * s.dim)
-        self.cross_mix = nn.Linear(s.dim, s.dim)
-        self.expand = nn.Linear(s.dim, s.mlp_ratio * s.dim)
-        self.contract = nn.Linear(s.mlp_ratio * s.dim, s.dim)
+        self.heads = heads
+        self.offset = nn.Parameter(torch.zeros(6, dim))
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.mix = nn.Linear(dim, dim)
+        if text_dim is not None:
+            self.cross_norm = nn.LayerNorm(dim)
+            self.query = nn.Linear(dim, dim)
+            self.key_value = nn.Linear(text_dim, 2 * dim)
+            self.cross_mix = nn.Linear(dim, dim)
+        self.expand = nn.Linear(dim, mlp_ratio * dim)
+        self.contract = nn.Linear(mlp_ratio * dim, dim)
 
-    def forward(self, x: Tensor, shared: Tensor, text: TextCondition) -> Tensor:
+    def forward(self, x: Tensor, shared: Tensor, text: TextCondition | None = None) -> Tensor:
         """x (B, L, D), shared modulation (B, 6, D)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (shared + self.offset).unbind(1)
-        q, k, v = split_heads(self.qkv(_modulated(x, shift1, scale1)), 3, self.heads)
+        q, k, v = split_heads(self.qkv(modulated(x, shift1, scale1)), 3, self.heads)
         x = x + gate1[:, None] * self.mix(attend(q, k, v))
-        (q,) = split_heads(self.query(self.cross_norm(x)), 1, self.heads)
-        k, v = (part.expand(len(x), -1, -1, -1) for part in split_heads(self.key_value(text.states), 2, self.heads))
-        x = x + self.cross_mix(attend(q, k, v, text.mask.expand(len(x), -1)))
-        hidden = functional.gelu(self.expand(_modulated(x, shift2, scale2)))
+        if text is not None:
+            (q,) = split_heads(self.query(self.cross_norm(x)), 1, self.heads)
+            k, v = (part.expand(len(x), -1, -1, -1) for part in split_heads(self.key_value(text.states), 2, self.heads))
+            x = x + self.cross_mix(attend(q, k, v, text.mask.expand(len(x), -1)))
+        hidden = functional.gelu(self.expand(modulated(x, shift2, scale2)))
         out: Tensor = x + gate2[:, None] * self.contract(hidden)
         return out
 
 
-def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Layer norm without parameters of its own, then x (1 + scale) + shift; shift, scale (B, D)."""
     return functional.layer_norm(x, x.shape[-1:], eps=1e-6) * (1.0 + scale[:, None]) + shift[:, None]

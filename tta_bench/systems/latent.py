@@ -14,14 +14,14 @@ from torch import Tensor
 from tta_bench.diffusion.guidance import guided
 from tta_bench.diffusion.samplers import SAMPLERS, Network
 from tta_bench.diffusion.schedule import CosineSchedule
-from tta_bench.errors import ConfigError, InputError, WeightsError
-from tta_bench.models.bundle import assets, load_network
+from tta_bench.errors import ConfigError
+from tta_bench.models.bundle import assets, check_companions, load_network
 from tta_bench.models.codec import Codec
 from tta_bench.models.denoiser import Denoiser, TextCondition
-from tta_bench.models.text import TextEncoder, has_words
+from tta_bench.models.text import TextEncoder
 from tta_bench.rng import generator
 from tta_bench.systems.protocol import Clip
-from tta_bench.systems.request import check_request, refuse_repeats
+from tta_bench.systems.request import check_request, refuse_repeats, refuse_wordless
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,7 @@ class LatentSystem:
 
     def _check(self, clips: Sequence[Clip], steps: int, guidance_scale: float, seed: int) -> None:
         check_request(self.name, steps, guidance_scale, seed)
-        for clip in clips:
-            if not isinstance(clip.caption, str) or not has_words(clip.caption):
-                raise InputError(f"{self.name}: caption {clip.caption!r} of clip {clip.clip_id} has no words (a to z, 0 to 9)")
+        refuse_wordless(self.name, clips)
 
     def noise(self, clip_id: str, seed: int) -> npt.NDArray[np.float32]:
         """(C, L) the initial noise of a clip."""
@@ -113,11 +111,7 @@ def load_latent(name: str, folder: Path | None = None, sampler: str = "ddim", de
     denoiser, card = load_network(folder, name, Denoiser)
     codec, codec_card = load_network(folder, "codec", Codec)
     text, text_card = load_network(folder, "text", TextEncoder)
-    for kind, found in (("codec", codec_card), ("text", text_card)):
-        if card.get(f"{kind}_sha256") != found["sha256"]:
-            raise WeightsError(
-                f"{folder / name}.json: was trained with another {kind} than {kind}.safetensors beside it; keep a bundle's files together"
-            )
+    check_companions(folder, name, card, {"codec": codec_card, "text": text_card})
     scales = card.get("guidance_scales")
     return LatentSystem(
         name, codec.to(device), text.to(device), denoiser.to(device), CosineSchedule(**card["schedule"]), tuple(scales) if scales else None, sampler

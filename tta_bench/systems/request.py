@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 
 from tta_bench.errors import ConfigError, InputError
+from tta_bench.models.text import has_words
 from tta_bench.systems.protocol import Clip
 
 HIGHEST_SCALE = 1000.0
@@ -16,6 +17,13 @@ def refuse_repeats(clips: Sequence[Clip]) -> None:
     ids = [clip.clip_id for clip in clips]
     if len(set(ids)) != len(ids):
         raise InputError(f"clip id {next(item for item in ids if ids.count(item) > 1)!r} is there twice; ids name a clip's noise, give each its own")
+
+
+def refuse_wordless(name: str, clips: Sequence[Clip]) -> None:
+    """Raises InputError for a caption that our text encoders read nothing of. name: of the system, for messages."""
+    for clip in clips:
+        if not isinstance(clip.caption, str) or not has_words(clip.caption):
+            raise InputError(f"{name}: caption {clip.caption!r} of clip {clip.clip_id} has no words (a to z, 0 to 9)")
 
 
 def check_request(name: str, steps: object, guidance_scale: float, seed: object) -> None:

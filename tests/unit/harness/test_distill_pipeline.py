@@ -76,7 +76,7 @@ def test_its_v_takes_the_very_step_that_the_stock_scheduler_takes(tmp_path: Path
     parts.scheduler = type(parts.scheduler).from_config(parts.scheduler.config, prediction_type=prediction, timestep_spacing="trailing")
     pipeline = AudioLDM(parts, "tiny")
     of = PipelineTeacher(pipeline, AUDIO_S, "sha", schedule_of(pipeline), 4)
-    text = of.encode(CAPTIONS[:2])
+    text = of.encode(CAPTIONS[:2], torch.empty(0))
     z = torch.randn(2, *of.latent_shape, generator=torch.Generator().manual_seed(0))
     parts.scheduler.set_timesteps(4)
     angles = of.schedule.angles(4)
@@ -122,7 +122,7 @@ def test_a_student_starts_with_its_teachers_weights_and_ignores_the_scale(teache
 @pytest.mark.parametrize("scale", [1.0, 2.5, 6.0])
 def test_folding_a_scale_in_changes_nothing(teacher: PipelineTeacher, scale: float) -> None:
     network = stirred(teacher.pipeline.denoiser)
-    text = teacher.encode(CAPTIONS)
+    text = teacher.encode(CAPTIONS, torch.empty(0))
     z, log_snr = torch.randn(3, *teacher.latent_shape, generator=torch.Generator().manual_seed(2)), torch.tensor([-8.0, 0.0, 5.0])
     with torch.no_grad():
         scaled = teacher.apply(network, z, log_snr, text, torch.full((3,), scale))
@@ -206,7 +206,7 @@ def test_stock_diffusers_makes_the_students_own_audio(made: Path, folder: Path, 
     state = torch.load(made / "training" / f"bsa-{steps}" / "checkpoint.pt", weights_only=True)["network"]
     network.load_state_dict({name.removeprefix("denoiser."): value for name, value in state.items()})
     z = torch.randn(3, *of.latent_shape, generator=torch.Generator().manual_seed(7))
-    text, scale = of.encode(CAPTIONS), torch.full((3,), 3.0)
+    text, scale = of.encode(CAPTIONS, z), torch.full((3,), 3.0)
     with torch.no_grad():
         latents = ddim_path(lambda z, snr: of.apply(network, z, snr, text, scale), z, of.schedule.angles(steps))
         ours = pipeline.decode(latents, 0.2).numpy()

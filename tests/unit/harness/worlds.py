@@ -17,6 +17,7 @@ from tta_bench.harness.training import initial_weights
 from tta_bench.models.bundle import save_network
 from tta_bench.models.codec import Codec, CodecShape
 from tta_bench.models.denoiser import Denoiser, DenoiserShape
+from tta_bench.models.ditar import LMShape, LocDiT, LocDiTShape, PatchLM
 from tta_bench.models.text import TextEncoder, TextShape, Vocabulary
 
 N = TypeVar("N", bound=nn.Module)
@@ -53,6 +54,24 @@ def latent_corpus(clips: int = 40, channels: int = 4, frames: int = 8) -> Latent
     rng = np.random.default_rng(5)
     latents = rng.standard_normal((clips, channels, frames)).astype(np.float32)
     return LatentCorpus("toy", latents, [(CAPTIONS[i % len(CAPTIONS)],) for i in range(clips)])
+
+
+def ditar(seed: int = 0, patch: int = 2, history: int = 2, frames: int = 8) -> tuple[PatchLM, LocDiT]:
+    """A language model and a LocDiT that fit each other. history: in patches."""
+    lm = LMShape(channels=4, patch=patch, patches=frames // patch, dim=32, layers=2, heads=4, at_most=12)
+    locdit = LocDiTShape(channels=4, patch=patch, history=history * patch, state_dim=32, dim=32, layers=2, heads=4)
+    with initial_weights(seed, "ditar"):
+        return stirred(PatchLM(Vocabulary.of(CAPTIONS), lm), seed), stirred(LocDiT(locdit), seed)
+
+
+def save_ditar(folder: Path) -> None:
+    """codec, language model, a teacher and a guided student for scales 1 to 6, of one family."""
+    lm, locdit = ditar()
+    codec = save_network(folder, "codec", stirred(Codec(CODEC)), {})
+    beside = save_network(folder, "lm", lm, {"codec_sha256": codec["sha256"]})
+    facts = {"codec_sha256": codec["sha256"], "lm_sha256": beside["sha256"], "schedule": dataclasses.asdict(SCHEDULE), "steps": 200}
+    save_network(folder, "teacher", locdit, facts | {"role": "teacher"})
+    save_network(folder, "guided", ditar(1)[1], facts | {"role": "guided", "guidance_scales": [1.0, 6.0]})
 
 
 def save_bundle(folder: Path) -> None:

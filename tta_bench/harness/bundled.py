@@ -1,0 +1,90 @@
+"""Sources of a sweep that are networks of a bundle: latent diffusion, and DiTAR."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from tta_bench.diffusion.temperature import evaluations_at
+from tta_bench.errors import ConfigError, WeightsError
+from tta_bench.files import digest
+from tta_bench.harness.run_config import RunConfig, SystemConfig, sampler_label
+from tta_bench.harness.source import Source
+from tta_bench.models.bundle import assets, read_card
+from tta_bench.systems.ditar import DitarSystem, load_ditar
+from tta_bench.systems.latent import LatentSystem, load_latent
+from tta_bench.systems.protocol import System
+
+_COMPANIONS = {"denoiser": ("codec", "text"), "locdit": ("codec", "lm")}  # of a denoiser, by its kind
+_FAMILIES = {"denoiser": "latent", "locdit": "ditar"}
+
+
+def bundle_source(system: SystemConfig, sampler: str, temperature: float, steps: int, config: RunConfig) -> tuple[Source, Callable[[float], int]]:
+    """A network of a bundle at one step count, and its evaluations by guidance scale.
+
+    Raises ConfigError for what it cannot be asked for, WeightsError for a card that is missing or damaged.
+    """
+    assert system.network is not None
+    folder, name = located(system.network.replace("{steps}", str(steps)), system.bundle)
+    card = read_card(folder, name)
+    kind = card["kind"]
+    if kind not in _COMPANIONS:
+        raise ConfigError(f"systems: network {name!r} of {system.name} is of kind {kind}, not a denoiser; name another one")
+    if kind == "denoiser" and temperature != 1.0:
+        raise ConfigError(f"systems: temperatures of {system.name}: network {name!r} is no DiTAR, which alone has one; remove the key")
+    scales: Sequence[float] | None = card.get("guidance_scales")
+    for scale in config.guidance_scales:
+        if scales is None:
+            break
+        if not scales[0] <= scale <= scales[1]:
+            raise ConfigError(f"guidance_scales: {name} was distilled for {scales[0]:g} to {scales[1]:g}, not {scale:g}; choose one of them")
+    checksum = _checksum(name, folder, kind)
+    load = partial(_load, name, folder, config.device, sampler, temperature, config.batch_size, checksum)
+    calls = steps if kind == "denoiser" else evaluations_at(sampler, steps, temperature) * _patches(folder)
+
+    def evaluations(scale: float) -> int:
+        return calls * (2 if scales is None and scale != 1.0 else 1)
+
+    label = sampler_label(sampler, temperature)
+    source = Source(system.name, _FAMILIES[kind], checksum, load, label, steps, card.get("weighting"), card.get("parent"), card, portable=True)
+    return source, evaluations
+
+
+def _patches(folder: Path) -> int:
+    return int(read_card(folder, "lm")["shape"]["lm"]["patches"])
+
+
+def _checksum(name: str, folder: Path, kind: str) -> str:
+    return digest([read_card(folder, part)["sha256"] for part in (name, *_COMPANIONS[kind])])
+
+
+def _load(name: str, folder: Path, device: str, sampler: str, temperature: float, batch_size: int, checksum: str) -> System:
+    """Raises WeightsError where the files are not those that were planned with."""
+    system = _loaded(name, folder, device, checksum)
+    changes: Mapping[str, Any] = {"temperature": temperature} if isinstance(system, DitarSystem) else {}
+    return dataclasses.replace(system, sampler=sampler, batch_size=batch_size, **changes)
+
+
+@cache
+def _loaded(name: str, folder: Path, device: str, checksum: str) -> LatentSystem | DitarSystem:
+    kind = read_card(folder, name)["kind"]
+    system = load_system(name, folder, device=device)
+    if _checksum(name, folder, kind) != checksum:
+        raise WeightsError(f"{folder / name}.json: was replaced while the run was at work; run again")
+    return system
+
+
+def load_system(name: str, folder: Path | None = None, sampler: str = "ddim", device: str = "cpu") -> LatentSystem | DitarSystem:
+    """The system of a network of a bundle's folder, of whichever family. Raises as `load_latent` and `load_ditar` do."""
+    folder, name = located(name, folder)
+    load = load_ditar if read_card(folder, name)["kind"] == "locdit" else load_latent
+    return load(name, folder, sampler, device)
+
+
+def located(name: str, folder: Path | None = None) -> tuple[Path, str]:
+    """Folder and name of a network; "ditar/teacher" lies in a folder of its own with what belongs to it. Without a folder, of the package."""
+    place = (folder or assets()) / name
+    return place.parent, place.name
