@@ -11,7 +11,6 @@ from typing import Any
 
 from tta_bench.audio import duration_of
 from tta_bench.embedders.load import load_embedder
-from tta_bench.embedders.log_mel import LogMelEmbedder
 from tta_bench.embedders.protocol import Embedder
 from tta_bench.errors import AudioError, ConfigError, MetricError, StorageError, TtaBenchError
 from tta_bench.files import locked, write_text
@@ -21,7 +20,7 @@ from tta_bench.harness.cell_features import BATCH, cell_side
 from tta_bench.harness.environment import describe_environment
 from tta_bench.harness.generate import reason
 from tta_bench.harness.material import prepare_material, reference_side
-from tta_bench.harness.plan import SOURCE_WORDS, check_embedders
+from tta_bench.harness.plan import SOURCE_WORDS, check_embedders, helper_embedders
 from tta_bench.harness.processes import usable_cores
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.run_config import RunConfig, input_files
@@ -124,9 +123,8 @@ class _Job:
             import torch
 
             torch.set_num_threads(usable_cores(self.config.threads))
-        loaded = [load_embedder(spec, self.config.device) for spec in self.config.embedders]
-        if any(METRICS[name].embedder == "log_mel" for name in self.config.metrics) and "log_mel" not in [item.name for item in loaded]:
-            loaded.append(LogMelEmbedder())
+        named = self.config.embedders
+        loaded = [load_embedder(spec, self.config.device) for spec in (*named, *helper_embedders(self.config.metrics, named))]
         check_embedders(loaded)
         return loaded
 
@@ -172,10 +170,12 @@ def _cost(cell: Cell) -> float:
 
 
 def _pairs(config: RunConfig, embedders: Sequence[Embedder]) -> list[tuple[MetricSpec, Embedder]]:
-    """Metrics by embedder; the log-mel that only `fidelity_mel` needs serves nothing else. Raises ConfigError for a metric that none can serve."""
-    unnamed = set() if LogMelEmbedder.name in config.embedders else {LogMelEmbedder.name}
+    """Metrics by embedder; one that is there for a single metric's sake serves nothing else. Raises ConfigError for a metric that none can serve."""
+    unnamed = {spec.partition(":")[0] for spec in helper_embedders(config.metrics, config.embedders)}
     pairs = []
     for spec in (METRICS[name] for name in config.metrics):
+        if spec.ready:
+            spec.ready()
         able = [item for item in embedders if spec.source in item.provides and spec.embedder in (None, item.name)]
         able = [item for item in able if item.name not in unnamed or spec.embedder == item.name]
         if not able:
