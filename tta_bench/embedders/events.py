@@ -45,7 +45,9 @@ class EventsEmbedder:
         self.classes = self.network.classes
         unknown = sorted(set(EVENT_CLASSES) - set(self.classes))
         if unknown:
-            raise WeightsError(f"{folder or assets()}: its tagger does not know {', '.join(unknown[:3])}; name a bundle that was trained on SynthCaps")
+            raise WeightsError(
+                f"{folder or assets()}: its tagger does not know {', '.join(unknown[:3])}; name a bundle that was trained on SynthCaps"
+            )
         self.checksum = hashlib.sha256(f"{card['sha256']} events 1: {PART_FRAMES} {TEMPERATURE} {TOGETHER}".encode()).hexdigest()
         self.device = torch.device(device)
         self.network.to(self.device)

@@ -1,4 +1,7 @@
-"""Embedders by name: `mel`, `log_mel`, `bundled[:FOLDER]`, `events[:FOLDER]`, and published networks, `NAME[:FILE]`, whose weights come from the store without FILE."""
+"""Embedders by name: `mel`, `log_mel`, `bundled[:FOLDER]`, `events[:FOLDER]`, and published networks, `NAME[:FILE]`.
+
+The weights of published networks come from the store without FILE.
+"""
 
 from __future__ import annotations
 

@@ -80,6 +80,25 @@ def helper_embedders(metrics: Iterable[str], specs: Sequence[str]) -> list[str]:
     return [f"{name}:{bundle}" if name == "events" and bundle else name for name in needed if name and name not in names]
 
 
+def run_pairs(metrics: Iterable[str], specs: Sequence[str], embedders: Sequence[Embedder]) -> list[tuple[MetricSpec, Embedder]]:
+    """Metrics by embedder of a run that names `specs`; an embedder that is there for one metric's sake serves no other.
+
+    Raises ConfigError for a metric that none can serve, ExtraMissing for one whose package is absent.
+    """
+    metrics = list(metrics)
+    unnamed = {spec.partition(":")[0] for spec in helper_embedders(metrics, specs)}
+    pairs = []
+    for spec in (METRICS[name] for name in metrics):
+        if spec.ready:
+            spec.ready()
+        able = [item for item in embedders if spec.source in item.provides and spec.embedder in (None, item.name)]
+        able = [item for item in able if item.name not in unnamed or spec.embedder == item.name]
+        if not able:
+            raise ConfigError(f"metrics: {spec.name} needs an embedder with {SOURCE_WORDS[spec.source]}; add one to embedders, or remove the metric")
+        pairs += [(spec, embedder) for embedder in able]
+    return pairs
+
+
 def check_partners(plan: Plan, generated: Sequence[ClipFile], reference: Sequence[ClipFile]) -> None:
     """Raises InputError where sets share some clip ids but not all, and a paired metric is wanted; or share none and it is asked for by name."""
     paired = [spec.name for spec, _ in plan.pairs if spec.paired and spec.against in ("reference", "teacher")]

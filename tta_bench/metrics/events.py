@@ -40,8 +40,8 @@ class EventErrorRate(TwoSampleMetric):
     """Rows (K,) hold the place of each class: 1 for those that sound first, 2 for the next, and so on; 0 or less for those that do not sound.
 
     reference: what captions ask for. A ratio of sums over clips, so an interval by the delta method: the contribution of clip i is
-    R + (e_i - R w_i) / mean(w), of e_i errors over w_i events. A caption without any known event weighs nothing (w_i = 0, and what is heard there is no
-    error); `captions_without_events` among the details says how many are.
+    R + (e_i - R w_i) / mean(w), of e_i errors over w_i events. A caption without any known event is left out: it weighs nothing (w_i = 0), and what
+    is heard there is no error; `captions_without_events` among the details says how many these are.
     """
 
     def compute(self) -> Score:
