@@ -17,8 +17,10 @@ from tta_bench.config import EvaluateConfig
 from tta_bench.embedders.bundled import BundledEmbedder
 from tta_bench.errors import ExtraMissing, InputError
 from tta_bench.harness.plan import helper_embedders, make_plan
+from tta_bench.harness.run_config import input_files
 from tta_bench.harness.sweep import Sweep, sweep
 from tta_bench.metrics.diversity import diversity
+from tta_bench.models.bundle import assets
 from tta_bench.records import Record
 from tta_bench.report.merge import merged
 from tta_bench.report.results import differences_of, results_of
@@ -149,6 +151,8 @@ def test_events_need_no_mention_among_embedders_and_serve_nothing_else(tmp_path:
     assert tones.details["events"] > 6
     assert helper_embedders(("fad", "event_error_rate", "fidelity_mel"), ("bundled:there",)) == ["events:there", "log_mel"]
     assert helper_embedders(("event_error_rate",), ("bundled", "events:here")) == []
+    alone = tone_config(tmp_path / "alone", metrics=("event_error_rate",), embedders=("mel",))
+    assert assets() / "embedder.safetensors" in input_files(alone)  # a tagger that changes makes the run look again
 
 
 def test_without_jiwer_nothing_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
