@@ -17,7 +17,7 @@ import tta_bench
 from tta_bench.doctor_probe import Package, probe_all
 
 DISTRIBUTION = "tta-bench"
-EXTRAS = ("hf", "yamnet", "train", "reference")  # those that are for users
+EXTRAS = ("hf", "yamnet", "events", "train", "reference")  # those that are for users
 _LEANING = ("frechet-audio-distance", "laion-clap")  # on the neighbours
 _NEIGHBOURS = ("torchvision", "torchaudio")  # nobody needs them but [reference]; broken ones break transformers and diffusers
 
@@ -182,7 +182,8 @@ def _abilities(lacking: Mapping[str, bool], weights: Sequence[Weights]) -> list[
     metrics = []
     for spec in METRICS.values():
         able = [spec.embedder] if spec.embedder else serving[spec.source]
-        metrics.append(Ability("metric", spec.name, () if set(able) & set(working) else (f"an embedder: {', '.join(able)}",)))
+        served = () if set(able) & set(working) else (f"an embedder: {', '.join(able)}",)
+        metrics.append(Ability("metric", spec.name, (*lacks(_METRICS.get(spec.name, ""), ()), *served)))
     systems = [Ability("system", name, lacks(extra, ())) for name, extra in _SYSTEMS.items()]
     commands = [Ability("command", name, lacks(extra, ())) for name, extra in _COMMANDS.items()]
     return [*embedders, *metrics, *systems, *commands]
@@ -220,6 +221,7 @@ EMBEDDERS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "mel": (("embeddings",), "", ()),
     "log_mel": (("embeddings",), "", ()),
     "bundled": (("embeddings", "logits", "joint"), "", ()),
+    "events": (("embeddings",), "", ()),
     "yamnet": (("embeddings", "logits"), "", ("yamnet",)),
     "vggish": (("embeddings",), "", ("vggish",)),
     "vggish-google": (("embeddings",), "", ("vggish",)),
@@ -230,6 +232,7 @@ EMBEDDERS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "clap-laion:music_audioset": (("embeddings", "joint"), "hf", ("clap-music-audioset", "roberta-base")),
     "clap-laion:music_speech_audioset": (("embeddings", "joint"), "hf", ("clap-music-speech-audioset", "roberta-base")),
 }
+_METRICS = {"event_error_rate": "events"}
 _SYSTEMS = {"bundle": "", "folder of audio": "", "diffusers pipeline": "hf"}
 _COMMANDS = {
     "train, distill": "train",
@@ -240,6 +243,7 @@ _COMMANDS = {
 _PURPOSES = {
     "hf": "clap-laion, pipelines, their distillation",
     "yamnet": "Google's own yamnet.h5",
+    "events": "event_error_rate",
     "train": "train, distill",
     "reference": "evaluate --backend reference",
 }

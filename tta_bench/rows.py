@@ -65,8 +65,8 @@ class ScoreKey(NamedTuple):
 
 @dataclass(frozen=True)
 class RowScore:
-    """One score of one row over its seeds. records: one for each seed. clip_ids, contributions (seeds, n): None where a seed has no value,
-    or its clips differ from the others'. planned: seeds that the run was to have, where that is known.
+    """One score of one row over its seeds. records: one for each seed, or one without a seed over all of them. clip_ids, contributions (seeds, n):
+    None where a seed has no value, or its clips differ from the others'. planned: seeds that the run was to have, where that is known.
     """
 
     key: ScoreKey
@@ -79,7 +79,7 @@ class RowScore:
     def status(self) -> str:
         """ "ok", that of the first seed that is not, or "incomplete" where seeds are missing."""
         failed = next((record.status for record in self.records if record.status != "ok"), None)
-        return failed or ("incomplete" if len(self.records) < self.planned else "ok")
+        return failed or ("incomplete" if len(self.records) < self.planned and self.records[0].seed is not None else "ok")
 
     @property
     def reason(self) -> str:

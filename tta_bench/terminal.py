@@ -142,7 +142,7 @@ def print_sweep(folder: Path, failures: Sequence[Mapping[str, Any]], new: int) -
         out.print(f"missing: {where}: {item['message']}", markup=False, soft_wrap=True)
     if len(failures) > len(shown):
         out.print(f"missing: {len(failures) - len(shown)} more, listed in the report", markup=False)
-    for note in length_notes(run):
+    for note in (*run.plan.get("notes", ()), *length_notes(run)):
         out.print(f"note: {note}", markup=False, soft_wrap=True)
     reused = sum(len(score.records) for score in run.scores.values()) - new
     out.print(f"records: {folder / 'records.jsonl'} ({new} new, {reused} there already)", markup=False, soft_wrap=True)

@@ -111,9 +111,10 @@ def test_the_tables_follow_the_code() -> None:
     assert set(doctor.EXTRAS) == set(project["optional-dependencies"]) - {"test", "dev", "ray"}  # nothing uses Ray yet
     assert {name.partition(":")[0] for name in doctor.EMBEDDERS} == set(load.EMBEDDERS)
     assert {f"clap-laion:{name}" for name in load.CLAP_CHECKPOINTS} - set(doctor.EMBEDDERS) == {"clap-laion:630k-audioset-best"}
-    from tta_bench.embedders import bundled, clap, log_mel, mel, panns, vggish, yamnet
+    from tta_bench.embedders import bundled, clap, events, log_mel, mel, panns, vggish, yamnet
 
-    classes = {"bundled": bundled.BundledEmbedder, "clap-laion": clap.ClapEmbedder, "mel": mel.MelEmbedder, "log_mel": log_mel.LogMelEmbedder,
+    classes = {"bundled": bundled.BundledEmbedder, "events": events.EventsEmbedder, "clap-laion": clap.ClapEmbedder,
+               "mel": mel.MelEmbedder, "log_mel": log_mel.LogMelEmbedder,
                "panns-cnn14-16k": panns.PannsEmbedder, "vggish": vggish.VggishEmbedder, "yamnet": yamnet.YamnetEmbedder}  # fmt: skip
     for name, made in classes.items():
         assert set(doctor.EMBEDDERS[name][0]) == made.provides, name

@@ -39,11 +39,11 @@ class BundledEmbedder:
     def embed(self, audio: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> Features:
         """See `Embedder`."""
         check_batch(audio, lengths, self.min_samples)
-        windows = [_windows(samples[:length]) for samples, length in zip(audio, lengths, strict=True)]
-        counts = [len(part) for part in windows]
-        rows = torch.from_numpy(np.concatenate(windows)).to(self.device)
+        parts = [windows(samples[:length]) for samples, length in zip(audio, lengths, strict=True)]
+        counts = [len(part) for part in parts]
+        rows = torch.from_numpy(np.concatenate(parts)).to(self.device)
         outputs = [self.network.audio(part) for part in torch.split(rows, 64)]
-        embeddings, logits, joint = (torch.split_with_sizes(torch.cat(parts).float().cpu(), counts) for parts in zip(*outputs, strict=True))
+        embeddings, logits, joint = (torch.split_with_sizes(torch.cat(output).float().cpu(), counts) for output in zip(*outputs, strict=True))
         pooled = [torch.nn.functional.normalize(part, dim=1).mean(dim=0) for part in joint]
         return Features(
             [part.numpy() for part in embeddings], torch.stack([part.mean(dim=0) for part in logits]).numpy(), torch.stack(pooled).numpy()
@@ -56,8 +56,8 @@ class BundledEmbedder:
         return np.asarray(torch.nn.functional.normalize(self.network.text(tokens).float(), dim=1).cpu().numpy())
 
 
-def _windows(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """(P, 40960), P >= 1."""
+def windows(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """(T,) -> (P, 40960), P >= 1: without overlap; an incomplete last one is zero-padded, and left out where it is less than half full."""
     count = max(1, int(len(samples) / WINDOW_SAMPLES + 0.5))
     padded = np.zeros(count * WINDOW_SAMPLES, dtype=np.float32)
     padded[: min(len(samples), len(padded))] = samples[: len(padded)]

@@ -1,4 +1,7 @@
-"""Embedders by name: `mel`, `log_mel`, `bundled[:FOLDER]`, and published networks, `NAME[:FILE]`, whose weights come from the store without FILE."""
+"""Embedders by name: `mel`, `log_mel`, `bundled[:FOLDER]`, `events[:FOLDER]`, and published networks, `NAME[:FILE]`.
+
+The weights of published networks come from the store without FILE.
+"""
 
 from __future__ import annotations
 
@@ -96,6 +99,12 @@ def _bundled(spec: str, device: str) -> Embedder:
     return BundledEmbedder(weights_file(spec), device)
 
 
+def _events(spec: str, device: str) -> Embedder:
+    from tta_bench.embedders.events import EventsEmbedder
+
+    return EventsEmbedder(weights_file(spec), device)
+
+
 def _yamnet(spec: str, device: str) -> Embedder:
     from tta_bench.embedders.yamnet import YamnetEmbedder
 
@@ -129,6 +138,7 @@ EMBEDDERS: dict[str, Callable[[str, str], Embedder]] = {
     "mel": _mel,
     "log_mel": _log_mel,
     "bundled": _bundled,
+    "events": _events,
     "yamnet": _yamnet,
     "vggish": _vggish,
     "vggish-google": _vggish,

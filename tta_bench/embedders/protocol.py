@@ -31,7 +31,7 @@ class Features:
 class Embedder(Protocol):
     """name: the embedder's. sample_rate_hz: of the audio that it takes. checksum: SHA-256 of everything that determines its output.
     min_samples: the shortest clip that it takes. provides: which of "embeddings", "logits" and "joint" it gives; with "joint",
-    `embed_text` works.
+    `embed_text` works; so it does for `events`, whose rows it gives for captions.
     """
 
     @property

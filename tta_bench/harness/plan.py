@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tta_bench.config import EvaluateConfig
@@ -53,6 +53,10 @@ def make_plan(config: EvaluateConfig, embedders: Sequence[Embedder], has_caption
             if config.metric:
                 raise InputError(f"--metric {spec.name} compares with captions; give them with --captions CSV")
             continue
+        if spec.against == "seeds":
+            raise InputError(f"--metric {spec.name} compares samples of several seeds, which a single folder does not hold; use tta-bench run")
+        if spec.ready:
+            spec.ready()
         able = [embedder for embedder in embedders if spec.source in embedder.provides and spec.embedder in (None, embedder.name)]
         if not able:
             wanted = f"the embedder {spec.embedder}" if spec.embedder else f"an embedder with {SOURCE_WORDS[spec.source]}"
@@ -66,6 +70,33 @@ def make_plan(config: EvaluateConfig, embedders: Sequence[Embedder], has_caption
 
 def _names(embedders: Sequence[Embedder]) -> str:
     return " + ".join(embedder.name for embedder in embedders)
+
+
+def helper_embedders(metrics: Iterable[str], specs: Sequence[str]) -> list[str]:
+    """Embedders that metrics need for themselves alone and that `specs` do not name; `events` of the same bundle as `bundled`."""
+    needed = dict.fromkeys(METRICS[name].embedder for name in metrics)
+    names = [spec.partition(":")[0] for spec in specs]
+    bundle = next((spec.partition(":")[2] for spec in specs if spec.startswith("bundled:")), "")
+    return [f"{name}:{bundle}" if name == "events" and bundle else name for name in needed if name and name not in names]
+
+
+def run_pairs(metrics: Iterable[str], specs: Sequence[str], embedders: Sequence[Embedder]) -> list[tuple[MetricSpec, Embedder]]:
+    """Metrics by embedder of a run that names `specs`; an embedder that is there for one metric's sake serves no other.
+
+    Raises ConfigError for a metric that none can serve, ExtraMissing for one whose package is absent.
+    """
+    metrics = list(metrics)
+    unnamed = {spec.partition(":")[0] for spec in helper_embedders(metrics, specs)}
+    pairs = []
+    for spec in (METRICS[name] for name in metrics):
+        if spec.ready:
+            spec.ready()
+        able = [item for item in embedders if spec.source in item.provides and spec.embedder in (None, item.name)]
+        able = [item for item in able if item.name not in unnamed or spec.embedder == item.name]
+        if not able:
+            raise ConfigError(f"metrics: {spec.name} needs an embedder with {SOURCE_WORDS[spec.source]}; add one to embedders, or remove the metric")
+        pairs += [(spec, embedder) for embedder in able]
+    return pairs
 
 
 def check_partners(plan: Plan, generated: Sequence[ClipFile], reference: Sequence[ClipFile]) -> None:

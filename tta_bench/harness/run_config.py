@@ -14,6 +14,7 @@ from tta_bench.data.manifest import read_manifest
 from tta_bench.diffusion.samplers import SAMPLERS
 from tta_bench.diffusion.weighting import WEIGHTINGS
 from tta_bench.embedders.load import weights_file
+from tta_bench.harness.plan import helper_embedders
 from tta_bench.harness.stamp import default_folder
 from tta_bench.metrics.suite import METRICS
 from tta_bench.models.bundle import assets, read_card
@@ -243,7 +244,7 @@ def quickened(config: RunConfig) -> RunConfig:
 def input_files(config: RunConfig) -> list[Path]:
     """Files and folders that a configuration names: bundles, pipelines, finished audio, weights of embedders, lists of clips."""
     named = {((system.bundle or assets()) / system.network).parent for system in config.systems if system.network}
-    named |= {assets()} if "bundled" in config.embedders else set()
+    named |= {assets()} if {"bundled", "events"} & {*config.embedders, *helper_embedders(config.metrics, config.embedders)} else set()
     bundles = [path for folder in sorted(named) for path in sorted(folder.glob("*")) if path.suffix in (".json", ".safetensors")]
     weights = [path for spec in config.embedders if (path := weights_file(spec))]
     lists = [path for path in (config.clips.manifest, config.clips.real) if path]

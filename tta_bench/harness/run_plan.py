@@ -17,6 +17,8 @@ from tta_bench.files import digest, write_text
 from tta_bench.harness.catalogue import Cell, target_source
 from tta_bench.harness.material import Material
 from tta_bench.harness.run_config import RunConfig
+from tta_bench.harness.scoring import Identified
+from tta_bench.metrics.suite import MetricSpec
 
 PLAN_FORMAT = 1
 _FROM_CARDS = (
@@ -38,8 +40,10 @@ _FROM_CARDS = (
 _DECIDES_WEIGHTS = ("weighting", "steps", "gamma", "grid_log_snr", "schedule")
 
 
-def write_plan(out: Path, config: RunConfig, material: Material, cells: Sequence[Cell], scores: Iterable[tuple[str, str]]) -> None:
-    """Write both files; they hold for the configuration of the last call. scores: metric and embedder of each that it asks for."""
+def write_plan(out: Path, config: RunConfig, material: Material, cells: Sequence[Cell], pairs: Iterable[tuple[MetricSpec, Identified]]) -> None:
+    """Write both files; they hold for the configuration of the last call. pairs: metric and embedder of each score that it asks for."""
+    pairs = list(pairs)
+    one_seed = sorted({spec.name for spec, _ in pairs if spec.against == "seeds" and len(config.seeds) < 2})
     sources = [cell.source for cell in cells if cell.source.family != "reference"]
     target = target_source(sources, config)
     plan = {
@@ -53,7 +57,8 @@ def write_plan(out: Path, config: RunConfig, material: Material, cells: Sequence
         "batch_size": config.batch_size,
         "listening": [clip.clip_id for clip in material.clips[: config.listening]],
         "captions": {clip.clip_id: clip.caption for clip in material.clips},
-        "scores": [list(pair) for pair in scores],
+        "scores": [[spec.name, embedder.name] for spec, embedder in pairs if spec.name not in one_seed],
+        "notes": [f"{name} compares samples of different seeds, and this run has one seed: not computed." for name in one_seed],
         "cells": [_cell(cell) for cell in cells],
     }
     write_text(out / "plan.json", json.dumps(plan, indent=1, ensure_ascii=False) + "\n")

@@ -59,7 +59,7 @@ def fingerprint(hashes: Mapping[str, str], clip_ids: Iterable[str]) -> str:
 
 @dataclass
 class Captions:
-    """Captions by clip id, and their embeddings, each computed once."""
+    """Captions by clip id, and their rows under embedders, each computed once."""
 
     texts: Mapping[str, str]
     batch_size: int = 16
@@ -74,7 +74,7 @@ class Captions:
         return self._known[named]
 
     def rows(self, embedder: Embedder, clip_ids: Sequence[str]) -> ClipRows:
-        """Captions in the joint space of `embedder`."""
+        """What `embedder.embed_text` gives for captions: in its joint space, or events."""
         key = (embedder.checksum, tuple(clip_ids))
         if key not in self._rows:
             rows: list[Any] = []

@@ -11,9 +11,8 @@ from typing import Any
 
 from tta_bench.audio import duration_of
 from tta_bench.embedders.load import load_embedder
-from tta_bench.embedders.log_mel import LogMelEmbedder
 from tta_bench.embedders.protocol import Embedder
-from tta_bench.errors import AudioError, ConfigError, MetricError, StorageError, TtaBenchError
+from tta_bench.errors import AudioError, MetricError, StorageError, TtaBenchError
 from tta_bench.files import locked, write_text
 from tta_bench.harness.catalogue import Cell, anchor_cells, system_cells
 from tta_bench.harness.cell_audio import CellAudio, Generation, generate_cell, load_generation
@@ -21,16 +20,16 @@ from tta_bench.harness.cell_features import BATCH, cell_side
 from tta_bench.harness.environment import describe_environment
 from tta_bench.harness.generate import reason
 from tta_bench.harness.material import prepare_material, reference_side
-from tta_bench.harness.plan import SOURCE_WORDS, check_embedders
+from tta_bench.harness.plan import check_embedders, helper_embedders, run_pairs
 from tta_bench.harness.processes import usable_cores
 from tta_bench.harness.progress import Progress, silent
 from tta_bench.harness.run_config import RunConfig, input_files
 from tta_bench.harness.run_plan import write_plan
-from tta_bench.harness.scoring import Captions, Scorer, Side, score_pairs
+from tta_bench.harness.scoring import Captions, Pairs, Scorer, Side, score_pairs
+from tta_bench.harness.seeds import cells_by_row, side_over_seeds
 from tta_bench.harness.stamp import write_stamp
 from tta_bench.harness.timing import time_rows
 from tta_bench.harness.workers import Workers
-from tta_bench.metrics.suite import METRICS, MetricSpec
 from tta_bench.records import Record, append_records, read_records
 from tta_bench.rows import Ledger
 from tta_bench.systems.protocol import System
@@ -95,7 +94,7 @@ class _Job:
         result = Sweep(out, self.config, inputs=input_files(self.config))
         ledger = Ledger(read_records(out / "records.jsonl"))
         embedders = self.embedders()
-        pairs = _pairs(self.config, embedders)
+        pairs = run_pairs(self.config.metrics, self.config.embedders, embedders)
         material = prepare_material(self.config.clips, out / "reference", self.progress)
         result.inputs += material.inputs
         cells = system_cells(material, self.config, self.objects, max(item.min_samples / item.sample_rate_hz for item in embedders))
@@ -104,11 +103,12 @@ class _Job:
         reference = reference_side(material, out / "reference", facing, BATCH, self.progress)
         write_text(out / "config.toml", self.config.to_toml())
         write_text(out / "environment.json", json.dumps(describe_environment(), indent=1) + "\n")
-        write_plan(out, self.config, material, [*anchors, *cells], [(spec.name, item.name) for spec, item in pairs])
+        write_plan(out, self.config, material, [*anchors, *cells], pairs)
         append_records(out / "records.jsonl", [])  # a run in which all fails has records too: none
         seconds = {clip.clip_id: duration_of(clip.path) for clip in material.files}
         work = _Work(out, self.config, pairs, reference, Captions(material.captions, BATCH), ledger, result, seconds)
         self.work_through(work, [*anchors, *cells], cells[0] if cells else None)
+        work.score_seeds([*anchors, *cells])
         whole = {cell.cell_id: made.generation for cell in cells if (made := work.whole(cell))}
         not_timed = time_rows(out, self.config, cells, whole, self.progress)
         for cell in cells:
@@ -124,9 +124,8 @@ class _Job:
             import torch
 
             torch.set_num_threads(usable_cores(self.config.threads))
-        loaded = [load_embedder(spec, self.config.device) for spec in self.config.embedders]
-        if any(METRICS[name].embedder == "log_mel" for name in self.config.metrics) and "log_mel" not in [item.name for item in loaded]:
-            loaded.append(LogMelEmbedder())
+        named = self.config.embedders
+        loaded = [load_embedder(spec, self.config.device) for spec in (*named, *helper_embedders(self.config.metrics, named))]
         check_embedders(loaded)
         return loaded
 
@@ -171,24 +170,11 @@ def _cost(cell: Cell) -> float:
     return (cell.nfe + _SCORING_COST) * len(cell.clips)
 
 
-def _pairs(config: RunConfig, embedders: Sequence[Embedder]) -> list[tuple[MetricSpec, Embedder]]:
-    """Metrics by embedder; the log-mel that only `fidelity_mel` needs serves nothing else. Raises ConfigError for a metric that none can serve."""
-    unnamed = set() if LogMelEmbedder.name in config.embedders else {LogMelEmbedder.name}
-    pairs = []
-    for spec in (METRICS[name] for name in config.metrics):
-        able = [item for item in embedders if spec.source in item.provides and spec.embedder in (None, item.name)]
-        able = [item for item in able if item.name not in unnamed or spec.embedder == item.name]
-        if not able:
-            raise ConfigError(f"metrics: {spec.name} needs an embedder with {SOURCE_WORDS[spec.source]}; add one to embedders, or remove the metric")
-        pairs += [(spec, embedder) for embedder in able]
-    return pairs
-
-
 @dataclass
 class _Work:
     out: Path
     config: RunConfig
-    pairs: list[tuple[MetricSpec, Embedder]]
+    pairs: Pairs
     reference: Side
     captions: Captions
     ledger: Ledger
@@ -247,18 +233,34 @@ class _Work:
         self.result.lengths.append({"row": str(cell.row), "seed": cell.seed, **_mean_lengths(made.generation, self.seconds)})
         side = cell_side(str(cell.row), made)
         scorer = Scorer(side, self.reference, teacher, self.captions, self.about(cell), made_from_captions=True)
-        scored = score_pairs(scorer, self.pairs_of(side, teacher), self.ledger, self.folder(cell), self.out / "records.jsonl")
+        self.keep(cell, scorer, self.pairs_of(side, teacher))
+        return side
+
+    def keep(self, cell: Cell, scorer: Scorer, pairs: Pairs) -> None:
+        scored = score_pairs(scorer, pairs, self.ledger, self.folder(cell), self.out / "records.jsonl")
         self.result.records += scored.records
         self.result.new += scored.new
         for record in scored.records:
             if record.status != "ok":
                 self.fail(cell, None, f"{record.metric} ({record.embedder}): {record.status}: {record.message}")
-        return side
 
-    def pairs_of(self, side: Side, teacher: Side | None) -> list[tuple[MetricSpec, Embedder]]:
-        """Without fidelity where there is no teacher, and without paired metrics where real audio is of other captions."""
+    def score_seeds(self, cells: Sequence[Cell]) -> None:
+        """Scores of rows over their seeds, kept with the first one's cell. A row of which a cell is not whole has none: its failure is listed."""
+        pairs = [pair for pair in self.pairs if pair[0].against == "seeds"]
+        for mine in cells_by_row(cells).values() if pairs else ():
+            made = [one for cell in mine if (one := self.whole(cell))]
+            if len(made) < len(mine):
+                continue
+            try:
+                side, about = side_over_seeds(str(mine[0].row), made), self.about(mine[0]) | {"seed": None}
+                self.keep(mine[0], Scorer(side, self.reference, None, self.captions, about, made_from_captions=True), pairs)
+            except AudioError as error:  # a file is gone since its cell was scored
+                self.fail(mine[0], None, str(error))
+
+    def pairs_of(self, side: Side, teacher: Side | None) -> Pairs:
+        """Without scores over seeds, without fidelity where there is no teacher, and without paired metrics where real audio is of other captions."""
         alone = not set(side.clip_ids) & set(self.reference.clip_ids)
-        dropped = {"teacher"} if teacher is None else set()
+        dropped = {"seeds", *(["teacher"] if teacher is None else [])}
         return [
             (spec, item) for spec, item in self.pairs if spec.against not in dropped and not (alone and spec.paired and spec.against == "reference")
         ]

@@ -11,6 +11,8 @@ from tta_bench.errors import MetricError
 from tta_bench.metrics.alignment import ClapScore
 from tta_bench.metrics.clips import ClipRows, TwoSampleMetric
 from tta_bench.metrics.divergence import KLDivergence
+from tta_bench.metrics.diversity import Diversity
+from tta_bench.metrics.events import EventErrorRate, need_jiwer
 from tta_bench.metrics.fidelity import FidelityCosine, FidelityKL, FidelityMel
 from tta_bench.metrics.frechet_infinity import FrechetInfinity
 from tta_bench.metrics.frechet_score import FrechetDistance
@@ -28,16 +30,18 @@ class MetricSpec:
 
     protocol: the id stored with every score: scores of different protocols are never compared. version: raised when our implementation
     changes a number. source: which features it reads. against: what stands on the other side: the reference audio, a teacher's audio
-    from the same noise, the captions (in the joint space), or nothing. paired: whether sides are matched by clip id.
+    from the same noise, the captions (in the joint space), nothing, or nothing but the samples of other seeds, which are then a clip's rows.
+    paired: whether sides are matched by clip id.
     pooling: `patches` uses every row, `clip` their mean per clip. default: whether it is computed unless metrics are named. embedder: the
-    only one whose features mean what the metric says; None for all that give `source`.
+    only one whose features mean what the metric says; None for all that give `source`. ready: raises ExtraMissing where a package is absent
+    that the metric needs.
     """
 
     name: str
     protocol: str
     build: Callable[..., TwoSampleMetric]
     source: Source
-    against: Literal["reference", "teacher", "captions", "nothing"]
+    against: Literal["reference", "teacher", "captions", "nothing", "seeds"]
     direction: Literal["lower", "higher"]
     unit: str = ""
     paired: bool = False
@@ -45,6 +49,7 @@ class MetricSpec:
     default: bool = False
     version: int = 1
     embedder: str | None = None
+    ready: Callable[[], object] | None = None
 
     def score(self, reference: ClipRows, generated: ClipRows) -> Score:
         """The score of features of the kind `source`; `reference` holds caption embeddings for "captions", nothing for "nothing".
@@ -53,7 +58,7 @@ class MetricSpec:
         """
         if self.pooling == "clip":
             reference, generated = reference.pooled(), generated.pooled()
-        if self.against == "nothing":
+        if self.against in ("nothing", "seeds"):
             reference = ClipRows()
         score = self.build(reference=reference, generated=generated).compute()
         if not -float("inf") < score.value < float("inf"):
@@ -99,6 +104,18 @@ _SPECS = (
     ),
     MetricSpec("fidelity_cosine", "cosine_clip_teacher", FidelityCosine, "embeddings", "teacher", "higher", paired=True),
     MetricSpec("fidelity_kl", "kl_softmax_teacher", FidelityKL, "logits", "teacher", "lower", "nat", paired=True),
+    MetricSpec(
+        "event_error_rate",
+        "wer_of_events",
+        EventErrorRate,
+        "embeddings",
+        "captions",
+        "lower",
+        paired=True,
+        embedder="events",
+        ready=need_jiwer,
+    ),
+    MetricSpec("diversity", "cosine_distance_clip_seeds", Diversity, "embeddings", "seeds", "higher", pooling="patches"),
     _neighbours("precision", 3),
     _neighbours("recall", 3),
     _neighbours("density", 5),

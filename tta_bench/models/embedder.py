@@ -14,6 +14,7 @@ from tta_bench.spectrum import LogMel
 
 FRONT_END = LogMel(16_000, 400, 160, 512, 64, 50.0, 7_800.0, "slaney", 1, True, "offset", 1e-4)
 EMBEDDER_HEADS = 4
+FRAME_SAMPLES = 2_560  # .16 s: the hop of the log-mel, halved four times
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,16 @@ class AudioTower(nn.Module):
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T) -> embedding (B, D), logits (B, K) before the sigmoid, joint (B, E) not normalised."""
+        return self.head(self.frames(audio))
+
+    def frames(self, audio: Tensor) -> Tensor:
+        """(B, T) -> (B, F, D), a frame for each `FRAME_SAMPLES` begun; a frame knows no more of the clip than a fraction of a second around it."""
         x = self.convolutions(self.log_mel(audio).contiguous(memory_format=torch.channels_last))
-        frames = self.flatten(x.permute(0, 2, 1, 3).flatten(2))
+        frames: Tensor = self.flatten(x.permute(0, 2, 1, 3).flatten(2))
+        return frames
+
+    def head(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, F, D) -> as `forward`; of any number of consecutive frames up to 64."""
         frames = self.order(frames + self.positions[: frames.shape[1]])
         pooled = torch.cat([frames.mean(dim=1), frames.amax(dim=1)], dim=1)
         embedding = self.embed(functional.gelu(pooled))

@@ -119,7 +119,10 @@ class _Renamed:
         return replace(score, key=key, records=records)
 
     def _cell_of(self, row: RowKey, record: Record) -> str:
-        return self.dropped[row][record.seed] if row in self.dropped else self.cell(record.cell)
+        if row not in self.dropped:
+            return self.cell(record.cell)
+        cells = self.dropped[row]
+        return cells.get(record.seed) or next(iter(cells.values()))  # a score over all seeds is kept with the first one's
 
     def named(self, text: str) -> str:
         """A row as timing.json and failures.json name it."""
@@ -155,7 +158,8 @@ def _values(run: RunData, row: RowKey) -> _Values:
 def _is_same(a: _Values, b: _Values) -> bool:
     """Whether two rows are of the same seeds and audio, by the scores that both have."""
     common = a.keys() & b.keys()
-    return bool(common) and {seed for *_, seed in a} == {seed for *_, seed in b} and all(a[key] == b[key] for key in common)
+    seeds = [{seed for *_, seed in values if seed is not None} for values in (a, b)]  # scores over all seeds have none
+    return bool(common) and seeds[0] == seeds[1] and all(a[key] == b[key] for key in common)
 
 
 def _joined(whole: RunData, part: _Renamed) -> RunData:
@@ -163,6 +167,7 @@ def _joined(whole: RunData, part: _Renamed) -> RunData:
     cells, curves = whole.plan["cells"], whole.plan["weights"]
     added = {key: score for key, score in part.scores().items() if key not in whole.scores}
     notes = list(whole.plan.get("notes", ()))
+    notes += [f"{part.label}: {note}" for note in run.plan.get("notes", ())]
     if any(map(_is_fidelity, added)) and not _same_teacher(whole, run):
         added = {key: score for key, score in added.items() if not _is_fidelity(key)}
         notes.append(f"{part.label}: its fidelity is left out, it refers to another teacher's audio than {whole.name}'s.")
