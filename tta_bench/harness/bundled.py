@@ -33,8 +33,9 @@ def bundle_source(system: SystemConfig, sampler: str, temperature: float, steps:
     kind = card["kind"]
     if kind not in _COMPANIONS:
         raise ConfigError(f"systems: network {name!r} of {system.name} is of kind {kind}, not a denoiser; name another one")
-    if kind == "denoiser" and temperature != 1.0:
-        raise ConfigError(f"systems: temperatures of {system.name}: network {name!r} is no DiTAR, which alone has one; remove the key")
+    for key, given in (("temperatures", temperature != 1.0), ("stop", not system.stop)):
+        if kind == "denoiser" and given:
+            raise ConfigError(f"systems: {key} of {system.name}: network {name!r} is no DiTAR, to which alone it applies; remove the key")
     scales: Sequence[float] | None = card.get("guidance_scales")
     for scale in config.guidance_scales:
         if scales is None:
@@ -42,30 +43,35 @@ def bundle_source(system: SystemConfig, sampler: str, temperature: float, steps:
         if not scales[0] <= scale <= scales[1]:
             raise ConfigError(f"guidance_scales: {name} was distilled for {scales[0]:g} to {scales[1]:g}, not {scale:g}; choose one of them")
     checksum = _checksum(name, folder, kind)
-    load = partial(_load, name, folder, config.device, sampler, temperature, config.batch_size, checksum)
-    calls = steps if kind == "denoiser" else evaluations_at(sampler, steps, temperature) * _patches(folder)
+    changes: dict[str, Any] = {"sampler": sampler, "batch_size": config.batch_size}
+    if kind == "locdit":
+        changes |= {"temperature": temperature, "stop": system.stop}
+        card = {**card, **_patches(folder, card), "temperature": temperature}
+    load = partial(_load, name, folder, config.device, changes, checksum)
+    calls = steps if kind == "denoiser" else evaluations_at(sampler, steps, temperature) * card["patches"]
 
     def evaluations(scale: float) -> int:
         return calls * (2 if scales is None and scale != 1.0 else 1)
 
     label = sampler_label(sampler, temperature)
-    source = Source(system.name, _FAMILIES[kind], checksum, load, label, steps, card.get("weighting"), card.get("parent"), card, portable=True)
+    made_by = checksum if system.stop else digest([checksum, "never stops"])
+    source = Source(system.name, _FAMILIES[kind], made_by, load, label, steps, card.get("weighting"), card.get("parent"), card, portable=True)
     return source, evaluations
 
 
-def _patches(folder: Path) -> int:
-    return int(read_card(folder, "lm")["shape"]["lm"]["patches"])
+def _patches(folder: Path, card: Mapping[str, Any]) -> dict[str, int]:
+    """Latent frames of a patch, patches of the longest clip, and patches of history that LocDiT sees."""
+    lm = read_card(folder, "lm")["shape"]["lm"]
+    return {"patch": lm["patch"], "patches": lm["patches"], "history": card["shape"]["history"] // lm["patch"]}
 
 
 def _checksum(name: str, folder: Path, kind: str) -> str:
     return digest([read_card(folder, part)["sha256"] for part in (name, *_COMPANIONS[kind])])
 
 
-def _load(name: str, folder: Path, device: str, sampler: str, temperature: float, batch_size: int, checksum: str) -> System:
+def _load(name: str, folder: Path, device: str, changes: Mapping[str, Any], checksum: str) -> System:
     """Raises WeightsError where the files are not those that were planned with."""
-    system = _loaded(name, folder, device, checksum)
-    changes: Mapping[str, Any] = {"temperature": temperature} if isinstance(system, DitarSystem) else {}
-    return dataclasses.replace(system, sampler=sampler, batch_size=batch_size, **changes)
+    return dataclasses.replace(_loaded(name, folder, device, checksum), **changes)
 
 
 @cache

@@ -28,7 +28,7 @@ _KINDS = ("network", "pipeline", "audio")
 _OF_PIPELINES = ("audio_s", "precision", "compile", "channels_last")
 _BELONGS = {  # keys of one kind alone
     "bundle": "network",
-    "temperatures": "network",
+    **dict.fromkeys(("temperatures", "stop", "streaming_batches"), "network"),
     **dict.fromkeys(("audio_s", "precision", "compile", "channels_last"), "pipeline"),
     "evaluations_per_step": "audio",
 }
@@ -71,7 +71,9 @@ class SystemConfig(Settings):
 
     network: its name in the `bundle` folder (default: the package's), where {steps} stands for the step count. steps: network evaluations per
     guidance branch, up to 10,000; of DiTAR per patch, too. samplers: see `tta_bench.diffusion.samplers`. temperatures: of DiTAR, see
-    `tta_bench.diffusion.temperature`.
+    `tta_bench.diffusion.temperature`. stop: whether DiTAR ends a clip where its language model says so, else at the longest it knows.
+    streaming_batches: batch sizes at which time to first audio is measured, `timing_repeats` times each; a system that cannot stream has its first
+    when all is done.
     pipeline: folder or hub name of an AudioLDM, AudioLDM 2, Stable Audio or Tango pipeline, {steps} as above; steps are its
     `num_inference_steps`, samplers "own", "ddim", "dpmpp_2m". audio_s: length of a clip, by default the pipeline's. precision, compile,
     channels_last: how it runs; the last two and fp16 need device = "cuda".
@@ -92,6 +94,8 @@ class SystemConfig(Settings):
     steps: tuple[int, ...] = Field(min_length=1)
     samplers: tuple[str, ...] = Field(default=("ddim",), min_length=1)
     temperatures: tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...] = Field(default=(1.0,), min_length=1)
+    stop: bool = True
+    streaming_batches: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()
 
     @model_validator(mode="before")
     @classmethod

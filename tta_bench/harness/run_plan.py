@@ -34,9 +34,11 @@ _FROM_CARDS = (
     "recipe",
     "loss_by_level",
     "schedule",
+    "patch",
+    "patches",
+    "history",
+    "temperature",
 )
-
-
 _DECIDES_WEIGHTS = ("weighting", "steps", "gamma", "grid_log_snr", "schedule")
 
 

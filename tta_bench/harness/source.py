@@ -34,6 +34,12 @@ class Source:
     content: Callable[[float, int], str] | None = None
     own_noise: OwnNoise | None = None
 
+    def starts_like(self, target: Source) -> bool:
+        """Whether the same noise is to lead both to the same audio, so that the distance between them is fidelity. DiTAR and whole-clip diffusion
+        share the noise, and are other processes.
+        """
+        return (self.family == "ditar") == (target.family == "ditar")
+
     @property
     def draws_noise(self) -> bool:
         """Whether the initial noise alone does not determine its audio."""

@@ -28,6 +28,7 @@ from tta_bench.harness.run_plan import write_plan
 from tta_bench.harness.scoring import Captions, Pairs, Scorer, Side, score_pairs
 from tta_bench.harness.seeds import cells_by_row, side_over_seeds
 from tta_bench.harness.stamp import write_stamp
+from tta_bench.harness.streaming import time_streams
 from tta_bench.harness.timing import time_rows
 from tta_bench.harness.workers import Workers
 from tta_bench.records import Record, append_records, read_records
@@ -111,6 +112,7 @@ class _Job:
         work.score_seeds([*anchors, *cells])
         whole = {cell.cell_id: made.generation for cell in cells if (made := work.whole(cell))}
         not_timed = time_rows(out, self.config, cells, whole, self.progress)
+        not_timed |= time_streams(out, self.config, cells, whole, self.progress)
         for cell in cells:
             if cell.seed == self.config.seeds[0] and str(cell.row) in not_timed:
                 work.fail(cell, None, not_timed[str(cell.row)])
@@ -139,7 +141,8 @@ class _Job:
             workers.finish(done.generated)  # nothing is scored meanwhile: times may be taken from the generation
             for cell in cells:
                 is_target = first is not None and cell.row[:3] == first.row[:3]
-                side = work.do(cell, None if is_target else teacher, workers, done)
+                aside = is_target or (first is not None and not cell.source.starts_like(first.source))
+                side = work.do(cell, None if aside else teacher, workers, done)
                 if is_target:
                     teacher = side
                 done.scored(cell)

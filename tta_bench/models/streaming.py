@@ -51,6 +51,19 @@ class StreamingDecoder:
             raise ValueError("no latents came")
         return self._up_to(self._length)
 
+    def keep(self, on: Tensor) -> StreamingDecoder:
+        """The decoder of some of the clips, where the others have ended. on: (B,) bool. Raises ValueError where no latents came."""
+        if self._window is None:
+            raise ValueError("no latents came")
+        kept = StreamingDecoder(self._codec)
+        kept._window, kept._start, kept._sent = self._window[on], self._start, self._sent
+        return kept
+
+    @property
+    def device(self) -> torch.device:
+        """Of the codec."""
+        return next(self._codec.parameters()).device
+
     @property
     def _length(self) -> int:
         """Samples of all latents so far."""

@@ -18,17 +18,18 @@ from tta_bench.gate_power import Chance, power
 from tta_bench.report.results import Column, Estimate, Result, Results
 from tta_bench.rows import RowScore
 
-_INK, _GRID = "#010203", "#cbcccd"  # stand for the page's own colours, see `svg`
+INK, _GRID = "#010203", "#cbcccd"  # stand for the page's own colours, see `svg`
 _COLOURS = {  # Okabe & Ito's, told apart by most colour-blind readers
-    "teacher": _INK, "guided": "#8c8c8c", "constant": "#56b4e9", "truncated_snr": "#009e73", "snr_plus_one": "#e69f00",
+    "teacher": INK, "guided": "#8c8c8c", "constant": "#56b4e9", "truncated_snr": "#009e73", "snr_plus_one": "#e69f00",
     "min_snr": "#cc79a7", "bsa": "#d55e00",
 }  # fmt: skip
 _SPARE = ("#0072b2", "#b5a800", "#7b4fa3", "#4d7c4d", "#a0522d")
 _MARKERS = {"teacher": "o", "guided": "D", "constant": "s", "truncated_snr": "^", "snr_plus_one": "v", "min_snr": "P", "bsa": "*"}
 _SAMPLER_MARKERS = {"heun": "<", "dpmpp_2m": ">"}
+_DITAR, _DITAR_LINE = "ditar ", (0, (4, 1, 1, 1))  # the bundle's DiTAR: colours of its latent diffusion, another line
 _LINES = {None: "-", "ddim": "-", "heun": "--", "dpmpp_2m": ":"}
-_STYLE: Any = {
-    "font.size": 9, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK,
+STYLE: Any = {
+    "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.grid": True, "grid.color": _GRID, "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
     "legend.frameon": False, "legend.fontsize": 8, "svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none",
     "savefig.transparent": True, "font.family": "sans-serif", "svg.hashsalt": "tta_bench",
@@ -57,8 +58,8 @@ def steps_figure(results: Results, column: Column, over: Literal["steps", "nfe"]
     def cost(row: Result) -> int:
         return row.nfe if over == "nfe" else row.key.steps or 0
 
-    with rc_context(_STYLE):
-        figure, axes = _one()
+    with rc_context(STYLE):
+        figure, axes = one_axes()
         series = series_of(results)
         for name, rows in series.items():
             shown = [row for row in rows if _has_value(row, column) and results.comparable(row, column)]
@@ -70,8 +71,9 @@ def steps_figure(results: Results, column: Column, over: Literal["steps", "nfe"]
         axes.xaxis.set_major_locator(FixedLocator(counts))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.set_xlabel("steps" if over == "steps" else "network evaluations (guidance doubles a teacher's)")
-        _finish(figure, axes, column, [estimate.value for row in results.rows if not row.is_anchor and (estimate := row.estimates.get(column))])
+        patches = " (DiTAR: of each patch)" * any(row.family == "ditar" for row in results.rows)
+        axes.set_xlabel(f"steps{patches}" if over == "steps" else "network evaluations (guidance doubles a teacher's)")
+        finish(figure, axes, column, [estimate.value for row in results.rows if not row.is_anchor and (estimate := row.estimates.get(column))])
         _anchors(axes, {row.key.system: row.estimates[column].value or 0.0 for row in results.rows if row.is_anchor and _has_value(row, column)})
         return figure
 
@@ -86,7 +88,7 @@ def _anchors(axes: Axes, values: Mapping[str, float]) -> None:
         places = {name: float((to_axis(np.array([value]))[0] - bottom) / (top - bottom)) for name, value in shown.items()}
     near = sorted((name for name, place in places.items() if -_NEAR <= place <= 1.0 + _NEAR), key=lambda name: -places[name])
     for i, name in enumerate(near):
-        axes.axhline(shown[name], color=_INK, lw=0.8, ls=(0, (1, 3)), alpha=0.7)
+        axes.axhline(shown[name], color=INK, lw=0.8, ls=(0, (1, 3)), alpha=0.7)
         below = i > 0 and places[near[i - 1]] - places[name] < _LINE_OF_TEXT
         axes.annotate(name, (1.0, shown[name]), xycoords=("axes fraction", "data"), ha="right", va="top" if below else "bottom", fontsize=7)
     for end, arrow, va in ((1.0, "↑", "top"), (0.0, "↓", "bottom")):
@@ -96,8 +98,8 @@ def _anchors(axes: Axes, values: Mapping[str, float]) -> None:
 
 def pareto_figure(results: Results, column: Column) -> Figure:
     """Quality against seconds per clip (median, quartiles); the line joins rows that no other beats in both."""
-    with rc_context(_STYLE):
-        figure, axes = _one()
+    with rc_context(STYLE):
+        figure, axes = one_axes()
         points = []
         for name, rows in series_of(results).items():
             timed = [row for row in rows if row.speed.seconds_per_clip and _has_value(row, column) and results.comparable(row, column)]
@@ -112,10 +114,10 @@ def pareto_figure(results: Results, column: Column) -> Figure:
                           markerfacecolor=style["color"] if style["linestyle"] == "-" else "none")  # fmt: skip
             points += list(zip(seconds, values, strict=True))
         front = pareto_front(points, column.direction == "lower")
-        axes.plot(*zip(*front, strict=True), color=_INK, lw=0.9, drawstyle="steps-post", zorder=0, label="Pareto front") if front else None
+        axes.plot(*zip(*front, strict=True), color=INK, lw=0.9, drawstyle="steps-post", zorder=0, label="Pareto front") if front else None
         axes.set_xscale("log")
         axes.set_xlabel("seconds per clip (sampling and decoding)")
-        _finish(figure, axes, column, [value for _, value in points])
+        finish(figure, axes, column, [value for _, value in points])
         return figure
 
 
@@ -133,7 +135,7 @@ def weights_figure(curves: Sequence[Mapping[str, Any]], losses: Sequence[tuple[s
 
     losses: bins by weighting. Several of one weighting, of students of other teachers, differ in their line.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(8.6, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2)
         drawn = [curve for curve in curves if curve["steps"] == steps]
@@ -170,8 +172,8 @@ def power_figure(rows: Sequence[tuple[Result, RowScore]], column: Column, tests:
     """Chance that the gate blocks a row that got worse by so much, for every row; None where no row has two seeds."""
     size, relative = config.margin_of(column.metric)
     effects = np.linspace(0.0, 4.0 * size if size else 1.0, 200)
-    with rc_context(_STYLE):
-        figure, axes = _one()
+    with rc_context(STYLE):
+        figure, axes = one_axes()
         named: set[str] = set()
         for row, score in rows:
             error, value = score.seed_error, score.value
@@ -187,7 +189,7 @@ def power_figure(rows: Sequence[tuple[Result, RowScore]], column: Column, tests:
             axes.plot(effects * (100.0 if relative else 1.0), blocked, lw=0.9, alpha=0.8, label=label, **style)
         if not named:
             return None
-        axes.axvline(size * (100.0 if relative else 1.0), color=_INK, lw=0.8, ls=(0, (1, 3)))
+        axes.axvline(size * (100.0 if relative else 1.0), color=INK, lw=0.8, ls=(0, (1, 3)))
         axes.set_xlabel(f"{column.label}: change for the worse{' [% of the value]' if relative else ''}; dotted: margin")
         axes.set_ylabel("chance of being blocked")
         axes.set_ylim(-0.02, 1.02)
@@ -195,7 +197,8 @@ def power_figure(rows: Sequence[tuple[Result, RowScore]], column: Column, tests:
         return figure
 
 
-def _one() -> tuple[Figure, Axes]:
+def one_axes() -> tuple[Figure, Axes]:
+    """A figure of the size of one plot."""
     figure = Figure(figsize=(5.2, 4.1), layout="constrained")
     return figure, figure.subplots()
 
@@ -215,15 +218,16 @@ def _curve(axes: Axes, steps: list[int], estimates: list[Estimate], name: Series
 
 def _style(name: SeriesName) -> dict[str, Any]:
     system, sampler, _ = name
+    kin = system.removeprefix(_DITAR)
     return {
         "color": _colour(system),
-        "marker": _SAMPLER_MARKERS.get(sampler or "", _MARKERS.get(system, "X")),
-        "linestyle": _LINES.get(sampler, "-."),
+        "marker": _SAMPLER_MARKERS.get(sampler or "", _MARKERS.get(kin, "X")),
+        "linestyle": _LINES.get(sampler, "-.") if kin == system else _DITAR_LINE,
     }
 
 
 def _colour(system: str) -> str:
-    return _COLOURS.get(system) or _SPARE[sum(map(ord, system)) % len(_SPARE)]
+    return _COLOURS.get(system.removeprefix(_DITAR)) or _SPARE[sum(map(ord, system)) % len(_SPARE)]
 
 
 def _label(name: SeriesName, results: Results) -> str:
@@ -232,7 +236,8 @@ def _label(name: SeriesName, results: Results) -> str:
     return " ".join(parts)
 
 
-def _finish(figure: Figure, axes: Axes, column: Column, values: Sequence[float | None]) -> None:
+def finish(figure: Figure, axes: Axes, column: Column, values: Sequence[float | None]) -> None:
+    """The axis of a metric, logarithmic where `values` are far apart, and the legend."""
     numbers = [value for value in values if value is not None]
     low, high = min(numbers, default=0.0), max(numbers, default=0.0)
     if low > 0 and high / low > 6:
@@ -248,14 +253,14 @@ def _finish(figure: Figure, axes: Axes, column: Column, values: Sequence[float |
 def svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an <svg> element for a page: its ink follows the page's, its ids are its own, it says what it shows."""
     buffer = io.StringIO()
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = text.replace(_INK, "currentColor").replace(_GRID, "var(--line, #ccc)")
+    text = text.replace(INK, "currentColor").replace(_GRID, "var(--line, #ccc)")
     title = f'<title id="{name}-title">{_escaped(description)}</title>'
     return re.sub(r"<svg ([^>]*)>", rf'<svg role="img" aria-labelledby="{name}-title" \1>{title}', text, count=1)
 

@@ -133,7 +133,7 @@ class _Renamed:
         return [{**item, "rows": {self.named(row): time for row, time in item["rows"].items()}} for item in self.run.passes]
 
     def notes(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Failures, clipped samples or lengths of the rows that are new."""
+        """Failures, clipped samples, lengths or streams of the rows that are new."""
         dropped = {str(row) for row in self.dropped}
         return [{**item, "row": self.named(item["row"])} for item in items if item["row"] not in dropped]
 
@@ -190,6 +190,7 @@ def _joined(whole: RunData, part: _Renamed) -> RunData:
         failures=[*whole.failures, *part.notes(run.failures)],
         clipped=[*whole.clipped, *part.notes(run.clipped)],
         lengths=[*whole.lengths, *part.notes(run.lengths)],
+        streams=[*whole.streams, *part.notes(run.streams)],
         configuration=f"{before}\n{comment.format(part.label)}{run.configuration}",
         elsewhere={**whole.elsewhere, **part.folders(), **{part.cell(cell): folder for cell, folder in run.elsewhere.items()}},
     )

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from tta_bench.gate import GateConfig
 from tta_bench.records import Record
 from tta_bench.report import figures
+from tta_bench.report.cells import cell, head, plots
 from tta_bench.report.media import Sample, columns_in
 from tta_bench.report.notes import target_note
-from tta_bench.report.results import Column, Difference, Estimate, Result, Results, Spread, chosen_passes
+from tta_bench.report.results import Column, Difference, Estimate, Result, Results
 from tta_bench.report.run_data import RunData
+from tta_bench.report.speed import Spread, chosen_passes
 from tta_bench.report.tables import PARTIAL_NOTE, number, seconds, times, with_interval
 from tta_bench.rows import ScoreKey
 
@@ -33,17 +33,17 @@ _ANCHOR_NOTE = (
 def main_table(run: RunData, results: Results) -> dict[str, Any]:
     """Heads and two bodies: anchors, which stay on top, and systems."""
     heads = [
-        _head("system", True, "system and, where it is not DDIM, its sampler"),
-        _head("steps", title="as configured: network evaluations per guidance branch"),
-        _head("NFE", title="network evaluations in all: guidance doubles a teacher's"),
+        head("system", True, "system and, where it is not DDIM, its sampler"),
+        head("steps", title="as configured: network evaluations per guidance branch"),
+        head("NFE", title="network evaluations in all: guidance doubles a teacher's"),
     ]
-    heads += [_head("guidance", title="guidance scale, 1 is none")] * results.has_scales
+    heads += [head("guidance", title="guidance scale, 1 is none")] * results.has_scales
     heads += [
-        _head("s / clip", title="median seconds per clip, sampling and decoding, at the throughput batch"),
-        _head("speed-up", title="median over repeats of the target's time over this row's"),
+        head("s / clip", title="median seconds per clip, sampling and decoding, at the throughput batch"),
+        head("speed-up", title="median over repeats of the target's time over this row's"),
     ]
-    heads += [_head(f"{c.label} {_ARROWS[c.direction]}", title=_about(run, c)) for c in results.columns]
-    heads.append(_head("RTF", title="real-time factor: seconds of work for a second of audio"))
+    heads += [head(f"{c.label} {_ARROWS[c.direction]}", title=_about(run, c)) for c in results.columns]
+    heads.append(head("RTF", title="real-time factor: seconds of work for a second of audio"))
     best = {column: results.best(column) for column in results.columns}
     bodies = [
         {"anchors": anchors, "rows": [_row(row, results, best) for row in results.rows if row.is_anchor == anchors]} for anchors in (True, False)
@@ -60,15 +60,6 @@ def _about(run: RunData, column: Column) -> str:
     return f"protocol {column.protocol}, embedder {column.embedder}{to}"
 
 
-def _head(label: str, text: bool = False, title: str = "") -> dict[str, Any]:
-    return {"label": label, "text": text, "title": title}
-
-
-def _cell(text: str, value: float | None, half: str = "", kind: str = "", title: str = "") -> dict[str, Any]:
-    """text: shown, `half` behind it; value: what sorting goes by."""
-    return {"text": text, "sort": "" if value is None else f"{value:.8g}", "half": half, "kind": kind, "title": title}
-
-
 def _row(row: Result, results: Results, best: Mapping[Column, set[Any]]) -> dict[str, Any]:
     sampler = f" {row.key.sampler}" if row.key.sampler not in (None, "ddim") else ""
     cells = [_plain(row.key.steps), _plain(row.nfe or None)]
@@ -76,12 +67,12 @@ def _row(row: Result, results: Results, best: Mapping[Column, set[Any]]) -> dict
         cells.append(_plain(row.key.guidance_scale))
     cells += [_spread(row.speed.seconds_per_clip, seconds), _spread(row.speed.speed_up, times)]
     cells += [_score(row, column, results, row.key in best[column]) for column in results.columns]
-    cells.append(_cell(number(row.speed.real_time_factor, 3), row.speed.real_time_factor))
+    cells.append(cell(number(row.speed.real_time_factor, 3), row.speed.real_time_factor))
     return {"name": f"{row.key.system}{sampler}", "cells": cells}
 
 
 def _plain(value: float | None) -> dict[str, Any]:
-    return _cell("" if value is None else f"{value:g}", value)
+    return cell("" if value is None else f"{value:g}", value)
 
 
 def _score(row: Result, column: Column, results: Results, best: bool) -> dict[str, Any]:
@@ -90,21 +81,12 @@ def _score(row: Result, column: Column, results: Results, best: bool) -> dict[st
     missing = estimate is not None and estimate.value is None
     text += "†" * results.partial(row, column)
     kind = "best" if best else "missing" if missing else ""
-    return _cell(text, estimate.value if estimate else None, half, kind, f"{estimate.n} clips" if estimate else "")
+    return cell(text, estimate.value if estimate else None, half, kind, f"{estimate.n} clips" if estimate else "")
 
 
 def _spread(spread: Spread | None, show: Any) -> dict[str, Any]:
     title = "" if spread is None else f"quartiles {number(spread.low, 3)} to {number(spread.high, 3)}, {spread.repeats} repeats"
-    return _cell(show(spread), spread.median if spread else None, title=title)
-
-
-def _plots(columns: Iterable[Column], draw: Callable[[Column], Figure], prefix: str, against: str) -> list[dict[str, str]]:
-    """One plot for each column. prefix: of ids and file names."""
-    drawn = []
-    for i, column in enumerate(columns):
-        text = f"{column.label} against {against}"
-        drawn.append({"svg": figures.svg(draw(column), f"{prefix}{i}", text), "caption": text, "name": f"{prefix}-{column.metric}-{column.embedder}"})
-    return drawn
+    return cell(show(spread), spread.median if spread else None, title=title)
 
 
 def _of_quality(results: Results) -> list[Column]:
@@ -113,7 +95,7 @@ def _of_quality(results: Results) -> list[Column]:
 
 def curves(results: Results) -> list[dict[str, str]]:
     """One plot for each column."""
-    return _plots(results.columns, partial(figures.steps_figure, results), "steps", "steps, by system")
+    return plots(results.columns, partial(figures.steps_figure, results), "steps", "steps, by system")
 
 
 def evaluations(results: Results) -> list[dict[str, str]]:
@@ -121,7 +103,7 @@ def evaluations(results: Results) -> list[dict[str, str]]:
     if all(row.nfe == row.key.steps for row in results.rows if not row.is_anchor):
         return []
     draw = partial(figures.steps_figure, results, over="nfe")
-    return _plots(_of_quality(results), draw, "nfe", "network evaluations, by system")
+    return plots(_of_quality(results), draw, "nfe", "network evaluations, by system")
 
 
 def pareto(results: Results) -> list[dict[str, str]]:
@@ -129,7 +111,7 @@ def pareto(results: Results) -> list[dict[str, str]]:
     if not any(row.speed.seconds_per_clip for row in results.rows):
         return []
     against = "seconds per clip; the line joins rows that no other beats in both"
-    return _plots(_of_quality(results), partial(figures.pareto_figure, results), "speed", against)
+    return plots(_of_quality(results), partial(figures.pareto_figure, results), "speed", against)
 
 
 def speed_note(run: RunData, results: Results) -> str:
@@ -225,7 +207,7 @@ def paired(differences: Sequence[Difference]) -> dict[str, Any]:
         {"student": student, "steps": steps, "cells": [_difference(found.get((steps, student, column))) for column in columns]}
         for steps, student in keys
     ]
-    heads = [_head("student", True), _head("steps"), *(_head(f"{c.label} {_ARROWS[c.direction]}") for c in columns)]
+    heads = [head("student", True), head("steps"), *(head(f"{c.label} {_ARROWS[c.direction]}") for c in columns)]
     return {"pairs": rows, "pair_heads": heads, "pair_count": len(differences)}
 
 
@@ -233,7 +215,7 @@ def _difference(item: Difference | None) -> dict[str, Any]:
     estimate: Estimate | None = item.estimate if item else None
     text, half = with_interval(estimate)
     kind = "clear best" if item and item.clear and item.is_better else "clear" if item and item.clear else ""
-    return _cell(text, estimate.value if estimate else None, half, kind)
+    return cell(text, estimate.value if estimate else None, half, kind)
 
 
 def listening(run: RunData, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -256,7 +238,7 @@ def published() -> dict[str, Any]:
     """Rows of other groups' papers."""
     text = resources.files("tta_bench.report").joinpath("published.csv").read_text(encoding="utf-8")
     heads, *rows = csv.reader(io.StringIO(text))
-    return {"published_heads": [_head(head.replace("_", " "), i == 0 or i > 7) for i, head in enumerate(heads)], "published": rows}
+    return {"published_heads": [head(name.replace("_", " "), i == 0 or i > 7) for i, name in enumerate(heads)], "published": rows}
 
 
 def provenance(run: RunData, results: Results) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tta_bench import __version__
 from tta_bench.errors import ConfigError
 from tta_bench.files import write_text
 from tta_bench.report import figures, page
+from tta_bench.report.ditar_page import CHANGES_NOTE, VARIANTS_NOTE, DitarPage
 from tta_bench.report.fresh import note_rendered
 from tta_bench.report.media import samples_of
 from tta_bench.report.merge import merged
@@ -20,10 +21,19 @@ from tta_bench.report.tables import results_csv, results_markdown, results_tex
 
 FORMATS = ("html", "md", "csv", "latex")
 _SECTIONS = (
-    ("table", "Results"), ("curves", "Curves"), ("listening", "Listen"), ("failures", "Failures"), ("speed", "Cost"), ("weightings", "Weightings"),
+    ("table", "Results"), ("curves", "Curves"), ("ditar", "Patches"), ("listening", "Listen"), ("failures", "Failures"), ("speed", "Cost"),
+    ("weightings", "Weightings"),
     ("paired", "Paired differences"), ("power", "Gate"), ("published", "Published"), ("provenance", "Provenance"),
 )  # fmt: skip
-_NEEDS = {"curves": "curves", "listening": "listening", "speed": "cost", "weightings": "weights", "paired": "pairs", "power": "power"}
+_NEEDS = {
+    "curves": "curves",
+    "ditar": "ditar",
+    "listening": "listening",
+    "speed": "cost",
+    "weightings": "weights",
+    "paired": "pairs",
+    "power": "power",
+}
 
 
 def render(folder: Path | Sequence[Path], out: Path | None = None, formats: Sequence[str] = FORMATS) -> Path:
@@ -73,6 +83,7 @@ class _Rendering:
         self.run, self.out, self.formats = run, out, formats
         self.results: Results = results_of(run)
         self.differences = differences_of(run, self.results)
+        self.ditar = DitarPage(run, self.results)
         self.title = f"tta_bench: {run.name}"
 
     def write(self) -> Path:
@@ -98,9 +109,8 @@ class _Rendering:
             "Values with half-widths of 95 % intervals over clips, seeds averaged within each clip. Bold: best of the column. "
             f"Fidelity and speed-up refer to {target_note(self.run)}."
         )
-        return results_markdown(
-            self.results, self.differences, self.title, [self.subtitle(), intro, *page.students_elsewhere(self.run), *self.alerts()]
-        )
+        notes = [self.subtitle(), intro, *page.students_elsewhere(self.run), *self.alerts()]
+        return results_markdown(self.results, self.differences, self.title, notes) + "".join(f"{line}\n" for line in self.ditar.markdown())
 
     def subtitle(self) -> str:
         plan, host = self.run.plan, self.run.passes[-1]["host"]["name"] if self.run.passes else "unknown machine"
@@ -136,12 +146,20 @@ class _Rendering:
             "clipped": page.clipping(self.run), "configuration": self.run.configuration,
             **page.main_table(self.run, self.results), **page.paired(self.differences), **page.published(),
             **page.listening(self.run, samples_of(self.run, self.out / "audio")), **page.provenance(self.run, self.results),
-            **page.power(self.run, self.results),
+            **page.power(self.run, self.results), **self.ditar.context(), "variants_note": VARIANTS_NOTE, "changes_note": CHANGES_NOTE,
         }  # fmt: skip
         context["incomplete"] = bool(self.lacking())
         context["cost"] = context["pareto"] or context["evaluations"]
         context["sections"] = [(anchor, name) for anchor, name in _SECTIONS if anchor not in _NEEDS or context[_NEEDS[anchor]]]
-        for plot in (*context["curves"], *context["evaluations"], *context["pareto"], *context["weights"], *context["power"]):
+        for plot in (
+            *context["curves"],
+            *context["evaluations"],
+            *context["pareto"],
+            *context["weights"],
+            *context["power"],
+            *context["patch_plots"],
+            *context["stream_plots"],
+        ):
             write_text(self.out / "figures" / f"{plot['name']}.svg", figures.standalone(plot["svg"]))
         environment = Environment(loader=PackageLoader("tta_bench.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
         path = self.out / "index.html"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from tta_bench.errors import InputError
-from tta_bench.metrics.score import of_contributions
+from tta_bench.metrics.score import Score, of_contributions
 from tta_bench.report.run_data import RunData
+from tta_bench.report.speed import Speed, speed_of
 from tta_bench.rows import RowKey, RowScore, ScoreKey
 
 METRIC_ORDER = ("fad", "kad", "kl", "is", "clap", "fidelity_mel", "fidelity_cosine", "fidelity_kl")
@@ -44,41 +42,10 @@ class Estimate:
         """Half the interval's width."""
         return None if self.low is None or self.high is None else 0.5 * (self.high - self.low)
 
-
-@dataclass(frozen=True)
-class Spread:
-    """Median and quartiles of repeats."""
-
-    median: float
-    low: float
-    high: float
-    repeats: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread | None:
-        """None of no values."""
-        if not values:
-            return None
-        low, median, high = np.percentile(values, [25, 50, 75])
-        return cls(float(median), float(low), float(high), len(values))
-
-
-@dataclass(frozen=True)
-class Speed:
-    """seconds_per_clip: sampling and decoding, at the throughput batch; one_clip: at batch 1. speed_up: target / this, pass by pass.
-
-    real_time_factor: seconds of work for a second of audio. sampling, decoding: seconds per clip apart. memory_mib: largest.
-    """
-
-    seconds_per_clip: Spread | None = None
-    one_clip: Spread | None = None
-    speed_up: Spread | None = None
-    sampling: Spread | None = None
-    decoding: Spread | None = None
-    real_time_factor: float | None = None
-    memory_mib: float | None = None
-    batch: int | None = None
-    source: str | None = None
+    @property
+    def leaves_out_zero(self) -> bool:
+        """Whether the interval of a difference does."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
@@ -187,67 +154,14 @@ def estimate_of(score: RowScore) -> Estimate:
     return Estimate(value, interval.ci_low, interval.ci_high, n, n_excluded=excluded)
 
 
-def chosen_passes(run: RunData) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Passes at the throughput batch and at batch 1 that stand in one table: of one machine, one batch size and one way of timing.
-
-    The machine is that of the target's last pass; measured passes are preferred to batches of the generation.
-    """
-    system, sampler, steps = run.target
-    target = {str(row) for row in run.rows if row[:3] == (system, sampler, steps)}
-    host = next((item["host"] for item in reversed(run.passes) if target & item["rows"].keys()), None)
-    batch = min(run.plan["batch_size"], run.plan["reference"]["n"])
-    mine = [item for item in run.passes if item["host"] == host]
-    measured = [item for item in mine if item["source"] == "passes"]
-    return [item for item in measured or mine if item["batch"] == batch], [item for item in measured if item["batch"] == 1]
-
-
-def speed_of(run: RunData, key: RowKey) -> Speed:
-    """Of all passes over the row that `chosen_passes` gives."""
-    name = str(key)
-    large, small = ([item for item in passes if name in item["rows"]] for passes in chosen_passes(run))
-    if not large:
-        return Speed(one_clip=Spread.of([_per_clip(item["rows"][name]) for item in small]))
-    target = str(RowKey(*run.target, key.guidance_scale))
-    times = [item["rows"][name] for item in large]
-    return Speed(
-        seconds_per_clip=Spread.of([_per_clip(time) for time in times]),
-        one_clip=Spread.of([_per_clip(item["rows"][name]) for item in small]),
-        speed_up=Spread.of([speed_up(item, target, name) for item in large if target in item["rows"]]),
-        sampling=Spread.of([time["sampling_s"] / time["clips"] for time in times]),
-        decoding=Spread.of([time["decoding_s"] / time["clips"] for time in times if time["decoding_s"] is not None]),
-        real_time_factor=float(np.median([_per_clip(time) * time["clips"] / time["audio_s"] for time in times if time["audio_s"]] or [np.nan])),
-        memory_mib=max((time["peak_memory_mib"] for time in times if time["peak_memory_mib"] is not None), default=None),
-        batch=large[0]["batch"],
-        source=large[0]["source"],
-    )
-
-
-def speed_up(timed: Mapping[str, Any], target: str, name: str) -> float:
-    """target / row within a pass, each divided by how slow the machine was then.
-
-    The first row of a pass is timed `again` after the last; between, the machine is taken to have drifted evenly over the time spent.
-    """
-    slow = _slowness(timed)
-    return (_per_clip(timed["rows"][target]) / slow[target]) / (_per_clip(timed["rows"][name]) / slow[name])
-
-
-def _slowness(timed: Mapping[str, Any]) -> dict[str, float]:
-    """By row, how slow the machine was in the middle of it; 1 for the first row, and for all where that was not timed again."""
-    rows, again = timed["rows"], timed.get("again")
-    spent = np.array([_per_clip(time) for time in rows.values()] + ([_per_clip(again)] if again else [0.0]))
-    middles = np.cumsum(spent) - spent / 2.0
-    shares = (middles[:-1] - middles[0]) / (middles[-1] - middles[0]) if len(rows) > 1 or again else np.zeros(1)
-    drift = _per_clip(again) / _per_clip(next(iter(rows.values()))) - 1.0 if again else 0.0
-    return dict(zip(rows, (1.0 + drift * shares).tolist(), strict=True))
-
-
-def _per_clip(time: Mapping[str, Any]) -> float:
-    return float((time["sampling_s"] + (time["decoding_s"] or 0.0)) / time["clips"])
+def estimate_from(score: Score) -> Estimate:
+    """A score as a table shows it."""
+    return Estimate(score.value, score.ci_low, score.ci_high, score.n)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One student minus the one of the baseline weighting with the same sampler, steps and guidance, paired by clip. name: of the student."""
+    """One student minus the one of the baseline weighting and its family with the same sampler, steps and guidance, paired by clip. name: its own."""
 
     name: str
     steps: int
@@ -257,8 +171,7 @@ class Difference:
     @property
     def clear(self) -> bool:
         """Whether the interval leaves out 0; one in twenty does so by chance."""
-        low, high = self.estimate.low, self.estimate.high
-        return low is not None and high is not None and (low > 0 or high < 0)
+        return self.estimate.leaves_out_zero
 
     @property
     def is_better(self) -> bool:
@@ -272,14 +185,14 @@ def differences_of(run: RunData, results: Results) -> list[Difference]:
     """
     students = [row for row in results.rows if row.weighting]
     base = run.plan["baseline"]
-    baseline = {(*row.key[1:], run.distilled_for(row.key)): row for row in reversed(students) if row.weighting == base}
+    baseline = {(*row.key[1:], run.distilled_for(row.key), row.family): row for row in reversed(students) if row.weighting == base}
     several = len({row.key.guidance_scale for row in students}) > 1
     if students and not baseline:
         known = ", ".join(sorted({str(row.weighting) for row in students}))
         raise InputError(f"{run.folder / 'config.toml'}: baseline = {base!r} is none of the weightings in this run: {known}; name one of them")
     found = []
     for row in students:
-        other = baseline.get((*row.key[1:], run.distilled_for(row.key)))
+        other = baseline.get((*row.key[1:], run.distilled_for(row.key), row.family))
         if other is None or other is row or row.key.steps is None:
             continue
         name = row.key.system if row.key.sampler in (None, "ddim") else f"{row.key.system} {row.key.sampler}"
@@ -296,5 +209,4 @@ def _paired(run: RunData, a: RowKey, b: RowKey, column: Column) -> Estimate | No
     if left.seeds != right.seeds or left.value is None or right.value is None or left.clip_ids is None:
         return None
     dof = min(left.dof or 0, right.dof or 0)
-    score = of_contributions(left.value - right.value, left.clip_ids, left.per_clip - right.per_clip, dof=dof)
-    return Estimate(score.value, score.ci_low, score.ci_high, score.n)
+    return estimate_from(of_contributions(left.value - right.value, left.clip_ids, left.per_clip - right.per_clip, dof=dof))

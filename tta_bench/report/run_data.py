@@ -23,6 +23,7 @@ class RunData:
     """One run: plan, scores by row, passes of the clock, failures. folder: where its cells' audio is, if it is there at all.
 
     configuration: config.toml. elsewhere: folders of cells that are not below `folder`. lengths: mean seconds of a cell's and the reference's clips.
+    streams: readings of time to first audio.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class RunData:
     elsewhere: Mapping[str, Path] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     lengths: Sequence[Mapping[str, Any]] = ()
+    streams: Sequence[Mapping[str, Any]] = ()
 
     @property
     def name(self) -> str:
@@ -98,8 +100,9 @@ def load_run(folder: Path) -> RunData:
     configuration = (folder / "config.toml").read_text(encoding="utf-8") if (folder / "config.toml").exists() else ""
     systems, environment = _json(folder / "systems.json"), _json(folder / "environment.json")
     lengths = _json(folder / "lengths.json") if (folder / "lengths.json").exists() else ()  # runs of older versions have none
-    passes = timing.get("passes", ())
-    return RunData(folder, plan, scores, systems, passes, failures, clipped, configuration, environment=environment, lengths=lengths)
+    streaming = _json(folder / "streaming.json") if (folder / "streaming.json").exists() else {}  # nothing was to be streamed
+    passes, streams = timing.get("passes", ()), streaming.get("readings", ())
+    return RunData(folder, plan, scores, systems, passes, failures, clipped, configuration, {}, environment, lengths, streams)
 
 
 def failures_of(folder: Path) -> list[Mapping[str, Any]]:
@@ -120,6 +123,7 @@ def pack_run(run: RunData, out: Path) -> None:
     small = {
         "plan": run.plan, "systems": run.systems, "environment": run.environment, "timing": {"passes": run.passes},
         "failures": run.failures, "clipped": run.clipped, "lengths": run.lengths,
+        **({"streaming": {"format": 1, "readings": run.streams}} if run.streams else {}),
     }  # fmt: skip
     for name, content in small.items():
         write_text(out / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from tta_bench.report.results import Column, Difference, Estimate, Result, Results, Spread
+from tta_bench.report.results import Column, Difference, Estimate, Result, Results
+from tta_bench.report.speed import Spread
 
 _TEX = str.maketrans({"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\^{}"})
 

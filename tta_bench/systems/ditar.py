@@ -114,13 +114,30 @@ class DitarSystem:
         """The audio of one clip, (n,) float32 at a time, as soon as its patches are there: joined, it is what `generate` gives for (clip_id,
         caption). A part lacks what the next patches still change, which is the codec's look-ahead. Raises as `generate` does.
         """
-        clips = [Clip(clip_id, caption)]
+        for parts in self.stream_together([Clip(clip_id, caption)], steps=steps, guidance_scale=guidance_scale, seed=seed):
+            yield from parts.values()
+
+    def stream_together(self, clips: Sequence[Clip], *, steps: int, guidance_scale: float, seed: int) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+        """The same for one batch: what is new of each clip, by its id, patch after patch. Raises as `generate` does."""
+        refuse_repeats(clips)
         asked = self._checked(clips, steps, guidance_scale, seed)
-        decoder = StreamingDecoder(self.codec)
-        with torch.inference_mode():
-            for _, patch in self._walk(clips, asked):
-                yield from _whole(decoder.push(patch))
-            yield from _whole(decoder.finish())
+        decoder, going = StreamingDecoder(self.codec), list(range(len(clips)))
+        walk = self._walk(clips, asked)
+        while True:
+            with torch.inference_mode():  # never around a yield: it would hold for the caller too
+                rows, patch = next(walk, ([], None))
+                parts: dict[str, npt.NDArray[np.float32]] = {}
+                if len(rows) < len(going):
+                    on = torch.tensor([row in rows for row in going], device=decoder.device)
+                    ended = [clips[row] for row in going if row not in rows]
+                    parts |= _named(ended, decoder.keep(~on).finish())
+                    decoder, going = decoder.keep(on), rows
+                if patch is not None:
+                    parts |= _named([clips[row] for row in rows], decoder.push(patch))
+            if parts:
+                yield parts
+            if patch is None:
+                return
 
     def noise(self, clip_id: str, seed: int) -> npt.NDArray[np.float32]:
         """(C, frames): what the patches of a clip start from, the same as that of a latent diffusion system with latents of this shape."""
@@ -173,9 +190,9 @@ class DitarSystem:
         return lambda z, log_snr: guided(self.locdit(z, log_snr, h, history, known), self.locdit(z, log_snr, none, history, known), guidance_scale)
 
 
-def _whole(audio: Tensor) -> Iterator[npt.NDArray[np.float32]]:
-    if audio.shape[1]:
-        yield audio[0].float().cpu().numpy()
+def _named(clips: Sequence[Clip], audio: Tensor) -> dict[str, npt.NDArray[np.float32]]:
+    """Rows of (B, n) by the id of their clip; nothing where there are no samples."""
+    return {clip.clip_id: samples.float().cpu().numpy() for clip, samples in zip(clips, audio, strict=True)} if audio.shape[1] else {}
 
 
 def load_ditar(name: str, folder: Path, sampler: str = "ddim", device: str = "cpu", temperature: float = 1.0, stop: bool = True) -> DitarSystem:

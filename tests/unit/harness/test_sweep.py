@@ -26,8 +26,8 @@ from tta_bench.harness.synth_set import SynthSet, write_synth_set
 from tta_bench.models.bundle import load_network, save_network
 from tta_bench.models.denoiser import Denoiser
 from tta_bench.records import read_records
-from tta_bench.report.results import chosen_passes
 from tta_bench.report.run_data import load_run
+from tta_bench.report.speed import chosen_passes
 from tta_bench.rows import load_scores
 from tta_bench.systems.latent import LatentSystem
 from tta_bench.systems.protocol import Clip

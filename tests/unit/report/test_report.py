@@ -29,8 +29,9 @@ from tta_bench.report.merge import merged
 from tta_bench.report.notes import length_notes
 from tta_bench.report.page import weights
 from tta_bench.report.render import render
-from tta_bench.report.results import Estimate, Results, differences_of, results_of, speed_up
+from tta_bench.report.results import Estimate, Results, differences_of, results_of
 from tta_bench.report.run_data import load_run
+from tta_bench.report.speed import speed_up
 from tta_bench.report.tables import results_csv, with_interval
 from tta_bench.terminal import print_sweep
 

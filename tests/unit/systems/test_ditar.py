@@ -17,6 +17,7 @@ from tta_bench.harness.generate import Setting, StagedSystem, timed_batch
 from tta_bench.models.bundle import save_network
 from tta_bench.models.codec import Codec
 from tta_bench.models.ditar import PatchLM, patches_of
+from tta_bench.models.streaming import look_ahead
 from tta_bench.systems.ditar import DitarSystem, load_ditar
 from tta_bench.systems.latent import LatentSystem
 from tta_bench.systems.protocol import Clip
@@ -151,6 +152,40 @@ def test_evaluations_are_counted_as_they_are_spent(tmp_path: Path, name: str, sc
     assert {len(samples) for samples in batch.audio.values()} == {made.samples}
     assert len(calls) == made.evaluations(6, scale)
     assert len(states) == made.lm.shape.patches  # once a patch, whatever guidance costs
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("ending", [False, True])
+def test_streamed_is_generated(causal: bool, ending: bool) -> None:
+    """Sample for sample, alone and in a batch whose clips end at different times; by a causal decoder from the first patch on."""
+    codec = Codec(dataclasses.replace(CODEC, causal=causal))
+    made = system(codec=stirred(codec))
+    if ending:
+        ends_at_times(made.lm)
+    calls: list[int] = []
+    made.locdit.register_forward_hook(lambda *_: calls.append(1))
+    expected = generated(made)
+    assert (len({len(samples) for samples in expected.values()}) > 1) == ending
+    for clip in CLIPS:
+        calls.clear()
+        parts, spent = [], []
+        for part in made.stream(clip.caption, steps=4, guidance_scale=2.0, clip_id=clip.clip_id):
+            parts.append(part)
+            spent.append(len(calls))
+        np.testing.assert_allclose(np.concatenate(parts), expected[clip.clip_id], atol=1e-6)
+        if causal:
+            assert spent[0] == 2 * 4  # evaluations, those of one patch
+            assert len(parts[0]) == 2 * codec.shape.samples_per_latent - look_ahead(codec.shape) > 0
+    together: dict[str, list[np.ndarray]] = {clip.clip_id: [] for clip in CLIPS}
+    for named in made.stream_together(CLIPS, steps=4, guidance_scale=2.0, seed=0):
+        for clip_id, part in named.items():
+            together[clip_id].append(part)
+    for clip_id, pieces in together.items():
+        np.testing.assert_allclose(np.concatenate(pieces), expected[clip_id], atol=1e-5)
+    with pytest.raises(ConfigError, match="at least 1 step"):
+        next(made.stream("rain", steps=0))
+    with pytest.raises(InputError, match="clip0"):
+        next(made.stream_together([CLIPS[0], CLIPS[0]], steps=1, guidance_scale=1.0, seed=0))
 
 
 def test_audio_of_several_lengths_is_timed_together() -> None:
