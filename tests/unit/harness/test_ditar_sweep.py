@@ -1,0 +1,149 @@
+"""DiTAR in sweeps: temperatures and stops as rows, evaluations, time to first audio, and what cannot be asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.unit.harness.worlds import save_bundle, save_ditar
+from tta_bench.audio import read_audio
+from tta_bench.errors import ConfigError
+from tta_bench.harness.run_config import RunConfig, resolve_run
+from tta_bench.harness.sweep import Sweep, sweep
+from tta_bench.models.bundle import load_network, read_card, save_network, write_card
+from tta_bench.models.ditar import PatchLM
+from tta_bench.report.run_data import RunData, load_run
+
+
+def config_of(folder: Path, **changes: Any) -> RunConfig:
+    bundle = str(folder / "bundle")
+    systems = [
+        {"name": "teacher", "network": "teacher", "bundle": bundle, "steps": [4], "streaming_batches": [2]},
+        {"name": "ditar", "network": "ditar/teacher", "bundle": bundle, "steps": [4], "temperatures": [1.0, 0.5, 0.0], "stop": False},
+        {"name": "ditar guided", "network": "ditar/guided", "bundle": bundle, "steps": [2], "samplers": ["heun"], "streaming_batches": [1, 3]},
+    ]
+    values = {
+        "out": str(folder / "run"),
+        "systems": systems,
+        "clips": {"n": 6},
+        "seeds": [0, 1],
+        "timing_repeats": 2,
+        "batch_size": 4,
+        "anchors": False,
+    }
+    return resolve_run({**values, "metrics": ["fad", "kad", "diversity", "fidelity_mel"], **changes}, "test", "test")
+
+
+def save_with_stop(folder: Path, bias: float) -> None:
+    """The DiTAR bundle, its clips ending at once (above 0) or never."""
+    save_ditar(folder)
+    lm, card = load_network(folder, "lm", PatchLM)
+    lm.stop.bias.data.fill_(bias)
+    kept = save_network(folder, "lm", lm, {"codec_sha256": card["codec_sha256"]})
+    for name in ("teacher", "guided"):
+        write_card(folder, name, {**read_card(folder, name), "lm_sha256": kept["sha256"]})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ditar")
+    save_bundle(folder / "bundle")
+    save_with_stop(folder / "bundle" / "ditar", -100.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(world: Path) -> Sweep:
+    return sweep(config_of(world))
+
+
+@pytest.fixture(scope="module")
+def run(done: Sweep) -> RunData:
+    assert done.complete, done.failures
+    return load_run(done.run)
+
+
+def test_temperatures_are_rows_with_the_evaluations_that_they_spend(run: RunData) -> None:
+    nfe = {(cell["system"], cell["sampler"]): cell["nfe"] for cell in run.plan["cells"]}
+    assert nfe == {
+        ("teacher", "ddim"): 8,
+        ("ditar", "ddim"): 4 * 4 * 2,  # patches, steps, branches of guidance
+        ("ditar", "ddim, temperature 0.5"): 4 * 5 * 2,
+        ("ditar", "ddim, temperature 0"): 4 * 4 * 2,
+        ("ditar guided", "heun"): 4 * 2,
+    }
+    cards = [run.card_of(row) for row in run.rows]
+    assert [card.get("temperature") for card in cards] == [None, 1.0, 0.5, 0.0, 1.0]
+    assert {(card["patch"], card["patches"], card["history"]) for card in cards[1:]} == {(2, 4, 2)}
+    assert {cell["family"] for cell in run.plan["cells"]} == {"latent", "ditar"}
+
+
+def test_at_temperature_zero_seeds_agree_and_diversity_is_zero(run: RunData) -> None:
+    cold = {cell["seed"]: cell["cell"] for cell in run.plan["cells"] if cell["sampler"] == "ddim, temperature 0"}
+    clip = next(iter(run.plan["captions"]))
+    one, other = (read_audio(run.audio_of(cold[seed], clip)).samples for seed in (0, 1))
+    assert np.array_equal(one, other)
+    diversity = {key.row.sampler: score.value for key, score in run.scores.items() if key.metric == "diversity" and key.row.system == "ditar"}
+    assert diversity["ddim, temperature 0"] == pytest.approx(0.0, abs=1e-6)
+    assert diversity["ddim"] > 1e-4
+
+
+def test_fidelity_is_of_systems_that_the_same_noise_should_lead_to_the_same_audio(run: RunData, world: Path, tmp_path: Path) -> None:
+    assert not [key for key in run.scores if key.metric == "fidelity_mel"]  # the target is the latent teacher, and no other system is of its family
+    config = config_of(world, out=str(tmp_path / "b"), target="ditar", seeds=[0], timing_repeats=0, metrics=["fidelity_mel"])
+    made = load_run(sweep(config).run)
+    named = {(key.row.system, key.row.sampler) for key in made.scores if key.metric == "fidelity_mel"}
+    assert named == {("ditar", "ddim, temperature 0.5"), ("ditar", "ddim, temperature 0"), ("ditar guided", "heun")}
+
+
+def test_time_to_first_audio_is_read_for_the_batches_asked_for_and_once(run: RunData, done: Sweep, world: Path) -> None:
+    readings = run.streams
+    asked = {("teacher", 2), ("ditar guided", 1), ("ditar guided", 3)}
+    assert {(item["row"].split(" | ")[0], item["batch"]) for item in readings} == asked
+    assert len(readings) == 2 * len(asked)
+    for item in readings:
+        assert 0 < item["first_audio_s"] <= item["seconds"]
+        assert item["audio_s"] == pytest.approx(item["batch"] * 10_240 / 16_000)
+        assert item["streams"] == (item["row"] != "teacher | 4 steps | guidance 3")
+        if not item["streams"]:
+            assert item["first_audio_s"] == item["seconds"]
+    before = (done.run / "streaming.json").read_bytes()
+    sweep(config_of(world))
+    assert (done.run / "streaming.json").read_bytes() == before
+    (done.run / "streaming.json").write_text("{")
+    sweep(config_of(world))
+    assert len(json.loads((done.run / "streaming.json").read_text())["readings"]) == len(readings)
+
+
+def test_a_clip_may_end_or_go_on(world: Path, tmp_path: Path) -> None:
+    """With `stop`, an eager stop head ends clips after a patch; without, they are as long as can be."""
+    folder = tmp_path / "ditar"
+    save_with_stop(folder, 100.0)
+    system = {"name": "a", "network": "teacher", "bundle": str(folder), "steps": [1]}
+    values = {"metrics": ["fad"], "seeds": [0], "timing_repeats": 0, "anchors": False, "clips": {"n": 4}}
+    for stop in (True, False):  # in one folder: what is there is not taken for what is asked for
+        made = sweep(resolve_run({**values, "out": str(tmp_path / "run"), "systems": [{**system, "stop": stop}]}, "test", "test"))
+        assert made.lengths[0]["generated_s"] == (0.16 if stop else 0.64)
+
+
+@pytest.mark.parametrize(
+    ("system", "message"),
+    [
+        ({"network": "teacher", "temperatures": [0.5]}, "temperatures of x: network 'teacher' is no DiTAR"),
+        ({"network": "teacher", "stop": False}, "stop of x: network 'teacher' is no DiTAR"),
+        ({"network": "ditar/teacher", "temperatures": [1.5]}, r"temperatures\.0"),
+        ({"network": "ditar/teacher", "temperatures": [0.5, 0.5]}, "is there twice"),
+        ({"network": "ditar/lm"}, "'lm' of x is of kind lm, not a denoiser"),
+        ({"network": "ditar/teacher", "streaming_batches": [0]}, r"streaming_batches\.0"),
+        ({"pipeline": "p", "streaming_batches": [1]}, "streaming_batches goes with network"),
+        ({"audio": "a", "temperatures": [0.5]}, "temperatures goes with network"),
+    ],
+)
+def test_what_cannot_be(world: Path, tmp_path: Path, system: dict[str, Any], message: str) -> None:
+    bundle = {"bundle": str(world / "bundle")} if "network" in system else {}
+    with pytest.raises(ConfigError, match=message):
+        sweep(config_of(world, out=str(tmp_path / "o"), systems=[{"name": "x", "steps": [1], **bundle, **system}]))
