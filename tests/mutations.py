@@ -18,6 +18,12 @@ PIPELINES = "tests/unit/harness/test_distill_pipeline.py"
 GATE, SWEEP = "tests/unit/test_gate.py", "tests/unit/harness/test_sweep.py"
 
 YAMNET_H5 = "tests/unit/embedders/test_yamnet_h5.py"
+DITAR, DITAR_LM, DITAR_TRAINING = "tests/unit/systems/test_ditar.py", "tests/unit/models/test_ditar.py", "tests/unit/harness/test_ditar_training.py"
+TEMPERATURE, STREAMING, PATCHES = (
+    "tests/unit/diffusion/test_temperature.py",
+    "tests/unit/models/test_streaming.py",
+    "tests/unit/report/test_patches.py",
+)
 CHECKPOINTS, DOWNLOAD, STORE = "tests/unit/test_checkpoints.py", "tests/unit/test_download.py", "tests/unit/test_weights_store.py"
 
 # what, file below tta_bench, its text, the mutant's text, tests that must fail
@@ -129,6 +135,27 @@ MUTATIONS = [
     ("weights replaced by another file", "weights_store.py", "if (there := before.source_sha256.get(file.file, found[0])) != found[0]:", "if False:", STORE),
     ("changed weights verified", "weights_store.py", 'sha256_file(file) != item["sha256"]', "False", STORE),
     ("a note leads out of the store", "weights_store.py", "os.path.basename(file)", "file", STORE),
+    ("the patch in its own history", "models/ditar.py", "padded[:, :, i * patch : i * patch + history]", "padded[:, :, min(i + 1, count - 1) * patch : min(i + 1, count - 1) * patch + history]", DITAR_LM),
+    ("a state that has seen its patch", "models/ditar.py", "return states[:, :-1], self.stop", "return states[:, 1:], self.stop", DITAR_LM),
+    ("a state that has seen all patches", "models/ditar.py", "allowed = seen[:, None] & torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()", "allowed = seen[:, None].expand(-1, x.shape[1], -1)", DITAR_LM),
+    ("the end told a patch late", "models/ditar.py", "self.stop(states[:, 1:])", "self.stop(states[:, :-1])", DITAR_LM),
+    ("every cached patch the first", "models/ditar.py", "self._patch_vectors(patch[:, None], state.patches)", "self._patch_vectors(patch[:, None], 0)", DITAR_LM),
+    ("history that is not there seen", "models/ditar.py", ">= s.history - known[:, None]", ">= 0 * known[:, None]", DITAR_LM),
+    ("guidance against no history", "systems/ditar.py", "self.locdit(z, log_snr, none, history, known), guidance_scale)", "self.locdit(z, log_snr, none, 0 * history, known), guidance_scale)", DITAR),
+    ("history of the first patch for all", "systems/ditar.py", "history = torch.cat([history, patch], dim=2)[:, :, patch.shape[2] :]", "history = history", DITAR),
+    ("a clip's noise by its place in the batch", "systems/ditar.py", "noise[rows, :, span], fresh[rows, :, span]", "noise[: len(rows), :, span], fresh[: len(rows), :, span]", DITAR),
+    ("clips that go on where they should end", "systems/ditar.py", "(on := ends <= 0.0)", "(on := ends > 0.0)", DITAR),
+    ("audio of a clip that ended held back", "systems/ditar.py", "parts |= _named(ended, decoder.keep(~on).finish())", "pass", DITAR),
+    ("the estimate at a temperature not counted", "diffusion/temperature.py", "evaluations + (1 if 0 < entry < intervals else 0)", "evaluations", DITAR),
+    ("noise at temperature 0", "diffusion/temperature.py", "zeros = torch.zeros_like(noise)", "zeros = 0.01 * noise", TEMPERATURE),
+    ("the temperature upside down", "diffusion/temperature.py", "int((1.0 - temperature) * intervals + 0.5)", "int(temperature * intervals + 0.5)", TEMPERATURE),
+    ("samples sent that still change", "models/streaming.py", "self._length - self._look_ahead", "self._length - self._look_ahead + 1", STREAMING),
+    ("a window too short by a latent", "models/streaming.py", "latents_seen(self._codec.shape, earliest)[0])", "latents_seen(self._codec.shape, earliest)[0] + 1)", STREAMING),
+    ("patches after a clip's end trained on", "harness/train_ditar.py", "inside = (number <= last[:, None]).float()", "inside = (number <= last[:, None] + 1).float()", DITAR_TRAINING),
+    ("noise on the target's past", "harness/train_ditar.py", 'x, eps = (patches_of(part, self.recipe.patch) for part in (drawn.x, drawn.eps))', 'x, eps = (patches_of(part, self.recipe.patch) for part in (self._past(drawn.x, step, share), drawn.eps))', DITAR_TRAINING),
+    ("no state dropped", "harness/train_ditar.py", "h = h * ~batch[\"dropped\"][..., None]", "h = h * 1.0", DITAR_TRAINING),
+    ("distilled against no history", "harness/ditar_teacher.py", 'torch.zeros_like(text["h"]), text["history"], None', 'torch.zeros_like(text["h"]), 0 * text["history"], None', DITAR_TRAINING),
+    ("trainings paired by place, not by seed", "report/patches.py", "(first.rows[seed].estimates.get(column), second.rows[seed].estimates.get(column)) for seed in seeds", "(a.estimates.get(column), b.estimates.get(column)) for a, b in zip(first.rows.values(), list(second.rows.values())[::-1])", PATCHES),
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from tta_bench.config import parse_settings
 from tta_bench.data.audiocaps import LISTS
 from tta_bench.embedders.load import EMBEDDERS
 from tta_bench.harness.distill_run import DistillConfig
+from tta_bench.harness.recipe import DitarRecipe, parse_training
 from tta_bench.harness.run_config import RunConfig
 
 RECIPES = sorted((ROOT / "baselines").glob("audiocaps-*.toml"))
@@ -86,6 +87,23 @@ def test_what_a_run_costs_is_told(recipe: Path) -> None:
 
 def test_there_is_a_recipe_for_each_teacher() -> None:
     assert [path.stem for path in RECIPES] == ["audiocaps-bsa-audioldm", "audiocaps-bsa"]
+
+
+def test_the_tables_of_ditar_are_of_the_networks_that_the_ablation_makes() -> None:
+    """One budget for all of them, and README's loop makes each that the run asks for."""
+    ablation = parse_training(tomllib.loads((ROOT / "baselines" / "ditar-ablation.toml").read_text()), "ablation")
+    assert isinstance(ablation.teacher, DitarRecipe)
+    loop = re.search(r"for seed in (.*?); do for sizes in (.*?); do", (ROOT / "baselines" / "README.md").read_text())
+    assert loop is not None
+    sizes = [pair.split() for pair in shlex.split(loop[2])]
+    made = {f"runs/ditar-p{patch}-h{history}-seed{seed}" for patch, history in sizes for seed in loop[1].split()}
+    tables = RunConfig.model_validate(tomllib.loads((ROOT / "baselines" / "ditar-tables.toml").read_text()))
+    assert {str(system.bundle) for system in tables.systems} == made
+    for system in tables.systems:
+        patch, history, seed = re.fullmatch(r"p(\d+) h(\d+) s(\d+)", system.name).groups()  # type: ignore[union-attr]
+        assert str(system.bundle) == f"runs/ditar-p{patch}-h{history}-seed{seed}"
+    assert {"event_error_rate", "diversity", "clap_audio"} <= set(tables.metrics)
+    assert parse_training(tomllib.loads((ROOT / "baselines" / "ditar.toml").read_text()), "ditar").family == "ditar"
 
 
 @pytest.mark.parametrize(

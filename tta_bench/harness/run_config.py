@@ -12,12 +12,12 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from tta_bench.config import PathText, Settings, check_known, parse_settings
 from tta_bench.data.manifest import read_manifest
 from tta_bench.diffusion.samplers import SAMPLERS
-from tta_bench.diffusion.weighting import WEIGHTINGS
 from tta_bench.embedders.load import weights_file
+from tta_bench.harness.bundle_systems import bundle_systems
 from tta_bench.harness.plan import helper_embedders
 from tta_bench.harness.stamp import default_folder
 from tta_bench.metrics.suite import METRICS
-from tta_bench.models.bundle import assets, read_card
+from tta_bench.models.bundle import assets
 from tta_bench.systems.folder import PLACEHOLDERS, placeholders
 from tta_bench.systems.pipeline_files import pipeline_files, pipeline_folder
 from tta_bench.systems.schedulers import PIPELINE_SAMPLERS
@@ -34,8 +34,6 @@ _BELONGS = {  # keys of one kind alone
 }
 ANCHORS = ("real audio", "reconstruction", "codec on the reference")
 _MOST_STEPS = 10_000
-_STEPS = (200, 100, 50, 25, 5)
-_QUICK_SOLVER_STEPS = (25, 5)
 _METRICS = ("fad", "kad", "kl", "is", "clap", "fidelity_mel", "fidelity_cosine", "fidelity_kl")
 
 
@@ -272,22 +270,3 @@ def _fixed_part(template: str) -> Path:
     parts = Path(template).parts
     differing = [i for i, part in enumerate(parts) if any(f"{{{name}}}" in part for name in PLACEHOLDERS)]
     return Path(*parts[: differing[0]]) if differing else Path(template)
-
-
-def bundle_systems(folder: Path | None = None, quick: bool = False) -> list[dict[str, Any]]:
-    """Teacher and guided student with DDIM, teacher with Heun and DPM-Solver++(2M), and all students of a bundle's folder."""
-    there = {"bundle": str(folder)} if folder else {}
-    folder = folder or assets()
-    systems: list[dict[str, Any]] = [{"name": "teacher", "network": "teacher", "steps": _STEPS}]
-    solvers = tuple(name for name in SAMPLERS if name != "ddim")
-    systems.append({"name": "teacher", "network": "teacher", "steps": _QUICK_SOLVER_STEPS if quick else _STEPS, "samplers": solvers})
-    if (folder / "guided.json").exists():
-        systems.append({"name": "guided", "network": "guided", "steps": _STEPS})
-    students: dict[str, list[int]] = {}
-    for path in folder.glob("student-*.json"):
-        card = read_card(folder, path.stem)
-        students.setdefault(card["weighting"], []).append(card["steps"])
-    for weighting in (name for name in WEIGHTINGS if name in students):
-        steps = tuple(sorted(students[weighting], reverse=True))
-        systems.append({"name": weighting, "network": f"student-{weighting}-{{steps}}", "steps": steps})
-    return [{**system, **there} for system in systems]

@@ -37,14 +37,14 @@ def time_streams(out: Path, config: RunConfig, cells: Sequence[Cell], there: Col
 
     Rows in turn and sizes in turn, repeat by repeat, so that what slows the machine for a while slows all of them. Rows that failed, with the reason.
     """
-    sizes = {system.name: system.streaming_batches for system in config.systems if system.streaming_batches}
-    rows = {str(cell.row): cell for cell in reversed(cells) if cell.source.name in sizes and cell.cell_id in there}  # of several seeds the first
+    sizes = _sizes(config)
+    rows = {str(cell.row): cell for cell in reversed(cells) if _key(cell) in sizes and cell.cell_id in there}  # of several seeds the first
     failed: dict[str, str] = {}
     if not rows or not config.timing_repeats:
         return failed
     host, path = describe_host(config.device), out / "streaming.json"
     readings = _read(path)
-    wanted = [(name, size) for name, cell in rows.items() for size in sizes[cell.source.name]]
+    wanted = [(name, size) for name, cell in rows.items() for size in sizes[_key(cell)]]
     for repeat in range(config.timing_repeats):
         for i, (name, size) in enumerate(wanted):
             mine = [item for item in readings if (item["row"], item["batch"], item["host"]) == (name, size, host)]
@@ -59,6 +59,21 @@ def time_streams(out: Path, config: RunConfig, cells: Sequence[Cell], there: Col
             progress("streaming", repeat * len(wanted) + i + 1, config.timing_repeats * len(wanted), f"{name}, batch {size}")
         write_text(path, json.dumps({"format": FORMAT, "readings": readings}, indent=1) + "\n")
     return failed
+
+
+def _sizes(config: RunConfig) -> dict[tuple[str, str, int | None], tuple[int, ...]]:
+    """Batch sizes by a row's system, sampler and steps."""
+    return {
+        (system.name, label, steps): system.streaming_batches
+        for system in config.systems
+        if system.streaming_batches
+        for label in system.labels
+        for steps in system.steps
+    }
+
+
+def _key(cell: Cell) -> tuple[str, str, int | None]:
+    return cell.source.name, cell.source.sampler or "", cell.source.steps
 
 
 def time_stream(cell: Cell, size: int, device: str) -> dict[str, Any]:

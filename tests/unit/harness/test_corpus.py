@@ -10,7 +10,7 @@ from tta_bench.data.events import EVENT_CLASSES
 from tta_bench.data.scene import draw_scene
 from tta_bench.data.synth import synth_clip
 from tta_bench.errors import InputError
-from tta_bench.harness.corpus import load_corpus
+from tta_bench.harness.corpus import audible_frames, load_corpus
 from tta_bench.harness.recipe import Data
 
 
@@ -54,3 +54,11 @@ def test_a_manifest_that_lacks_a_file_is_an_error_before_anything_is_read(tmp_pa
     with pytest.raises(InputError, match=r"a\.flac"):
         load_corpus(Data(manifest=tmp_path / "m.csv"))
     assert not cache.exists()
+
+
+def test_a_clip_ends_with_its_last_sample_that_is_not_padding() -> None:
+    audio = np.zeros((300, 42), dtype=np.int16)  # four frames of 10 and a rest that is none
+    audio[0, :], audio[1, 9], audio[2, 10], audio[299, 41] = 5, 1, -1, 7
+    frames = audible_frames(audio, 10)
+    assert frames[:3].tolist() == [4, 1, 2]
+    assert frames[3:].tolist() == [1] * 297  # silence is one frame long, and what lies beyond whole frames is not heard

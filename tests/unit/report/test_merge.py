@@ -118,3 +118,18 @@ def test_runs_under_another_protocol_are_refused(runs: dict[str, Path], tmp_path
         other.scores[key] = replace(score, records=records)  # type: ignore[index]
     with pytest.raises(InputError, match=r"fad \(bundled\) was measured by another protocol, embedder or reference"):
         merged([load_run(runs["long"]), other])
+
+
+def test_times_to_first_audio_stay_with_the_rows_that_are_new(runs: dict[str, Path]) -> None:
+    def read(name: str, *rows: str) -> Any:
+        run = load_run(runs[name])
+        readings = [
+            {"host": {"name": name}, "row": row, "batch": 1, "first_audio_s": 1.0, "seconds": 2.0, "audio_s": 2.0, "streams": True} for row in rows
+        ]
+        return replace(run, streams=readings)
+
+    shared, mine, other = (f"tone | {steps} steps | guidance 3" for steps in (4, 8, 2))
+    whole = merged([read("long", mine, shared), read("short", shared, other)])
+    assert [(item["host"]["name"], item["row"]) for item in whole.streams] == [("long", mine), ("long", shared), ("short", other)]
+    renamed = merged([load_run(runs["long"]), read("loud", shared)])
+    assert [item["row"] for item in renamed.streams] == ["tone (loud) | 4 steps | guidance 3"]

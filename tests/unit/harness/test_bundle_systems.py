@@ -1,0 +1,42 @@
+"""The networks that ship with the package, as a run without a configuration takes them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tta_bench.harness.bundle_systems import bundle_systems
+from tta_bench.harness.run_config import resolve_run
+from tta_bench.models.bundle import assets, load_network, read_card
+from tta_bench.models.ditar import LocDiT, PatchLM
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_both_families_are_in_it_with_the_step_counts_of_their_students(quick: bool) -> None:
+    config = resolve_run({}, "run", "bundle", quick)
+    assert config.target_system.name == "teacher"
+    names = {system.name for system in config.systems}
+    assert {"teacher", "guided", "constant", "bsa", "ditar teacher", "ditar guided", "ditar constant", "ditar bsa"} <= names
+    for system in config.systems:
+        for steps in system.steps:
+            name = str(system.network).replace("{steps}", str(steps))
+            card = read_card(assets() / name.rpartition("/")[0], name.rpartition("/")[2])
+            assert card["kind"] == ("locdit" if system.name.startswith("ditar ") else "denoiser")
+            assert "{steps}" not in str(system.network) or (card["steps"], card["weighting"]) == (steps, system.name.split()[-1])
+    streamed = {system.name for system in config.systems if system.streaming_batches}
+    assert streamed == (set() if quick else {"bsa", "ditar bsa"})
+    assert len(bundle_systems(quick)) == len(config.systems)
+
+
+def test_ditar_takes_little_room_and_its_cards_tell_no_place() -> None:
+    files = sorted((assets() / "ditar").iterdir())
+    assert sum(path.stat().st_size for path in files) <= 15e6
+    assert {path.stem for path in files if path.suffix == ".json"} == {path.stem for path in files if path.suffix == ".safetensors"}
+    for path in files:
+        if path.suffix == ".json":
+            assert not re.search(r'"/|/work|/tmp|home', path.read_text())
+    lm, _ = load_network(assets() / "ditar", "lm", PatchLM)
+    teacher, card = load_network(assets() / "ditar", "teacher", LocDiT)
+    assert (lm.shape.patch, teacher.shape.patch, teacher.shape.history) == (4, 4, 8)
+    assert card["recipe"]["updates"] >= 1000
