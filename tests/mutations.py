@@ -18,6 +18,7 @@ PIPELINES = "tests/unit/harness/test_distill_pipeline.py"
 GATE, SWEEP = "tests/unit/test_gate.py", "tests/unit/harness/test_sweep.py"
 
 YAMNET_H5 = "tests/unit/embedders/test_yamnet_h5.py"
+DITAR_SWEEP = "tests/unit/harness/test_ditar_sweep.py"
 DITAR, DITAR_LM, DITAR_TRAINING = "tests/unit/systems/test_ditar.py", "tests/unit/models/test_ditar.py", "tests/unit/harness/test_ditar_training.py"
 TEMPERATURE, STREAMING, PATCHES = (
     "tests/unit/diffusion/test_temperature.py",
@@ -44,7 +45,7 @@ MUTATIONS = [
     ("Chan's cross term dropped", "metrics/gaussian.py", " + np.outer(delta, delta * (self.n * other.n / n))", "", METRICS),
     ("seeds compared with themselves", "metrics/diversity.py", "np.triu_indices(len(rows), 1)", "np.triu_indices(len(rows), 0)", METRICS),
     ("the error rate as a mean over clips", "metrics/events.py", "(errors - value * words) / words.mean()", "errors - value * words", METRICS),
-    ("events at one place in the order heard", "metrics/events.py", 'np.argsort(places[there], kind="stable")', "np.argsort(-places[there])", METRICS),
+    ("places of events taken for one", "metrics/events.py", "there[places[there] == place]", "there[places[there] >= place]", METRICS),
     ("captions without events count as errors", "metrics/events.py", "used = [i for i, events in enumerate(wanted) if events]", "used = list(range(len(wanted)))", METRICS),
     ("events all at once", "embedders/events.py", "> TOGETHER", "> 2.0", "tests/unit/embedders/test_events.py"),
     ("the padding listened to", "embedders/events.py", "// FRAME_SAMPLES)]", "// FRAME_SAMPLES + 99)]", "tests/unit/embedders/test_events.py"),
@@ -155,7 +156,18 @@ MUTATIONS = [
     ("noise on the target's past", "harness/train_ditar.py", 'x, eps = (patches_of(part, self.recipe.patch) for part in (drawn.x, drawn.eps))', 'x, eps = (patches_of(part, self.recipe.patch) for part in (self._past(drawn.x, step, share), drawn.eps))', DITAR_TRAINING),
     ("no state dropped", "harness/train_ditar.py", "h = h * ~batch[\"dropped\"][..., None]", "h = h * 1.0", DITAR_TRAINING),
     ("distilled against no history", "harness/ditar_teacher.py", 'torch.zeros_like(text["h"]), text["history"], None', 'torch.zeros_like(text["h"]), 0 * text["history"], None', DITAR_TRAINING),
-    ("trainings paired by place, not by seed", "report/patches.py", "(first.rows[seed].estimates.get(column), second.rows[seed].estimates.get(column)) for seed in seeds", "(a.estimates.get(column), b.estimates.get(column)) for a, b in zip(first.rows.values(), list(second.rows.values())[::-1])", PATCHES),
+    ("trainings paired by place, not by seed", "report/patches.py", "([variant.rows[seed].estimates.get(column) for seed in seeds] for variant in (first, second))", "([row.estimates.get(column) for row in list(variant.rows.values())[: len(seeds)]] for variant in (first, second))", PATCHES),
+    ("noise that enters is the noise at the start", "systems/ditar.py", "noise[rows, :, span], fresh[rows, :, span]", "noise[rows, :, span], noise[rows, :, span]", DITAR),
+    ("history known before it is there", "systems/ditar.py", "min(i * shape.patch, self", "min((i + 1) * shape.patch, self", DITAR),
+    ("a student's scale ignored", "systems/ditar.py", "scale = torch.full((len(h),), guidance_scale, device=h.device)", "scale = torch.full((len(h),), 1.0, device=h.device)", DITAR),
+    ("clips that ended wait for the others", "systems/ditar.py", "yield rows.tolist(), None", "pass", DITAR),
+    ("students learn padding", "harness/distillation.py", "if self.corpus.frames is not None:", "if False:", DITAR_TRAINING),
+    ("losses of each process's own patches", "harness/train_ditar.py", "float((self._last(whole) + 1).mean() * len(share))", "float((self._last(drawn.chosen) + 1).sum())", DITAR_TRAINING),
+    ("streams of another network kept", "harness/streaming.py", 'or item.get("checksum") == now[item["row"]]', "or True", DITAR_SWEEP),
+    ("times of another network kept", "harness/timing.py", "now.get(name, made) == made", "True", DITAR_SWEEP),
+    ("a temperature beside the grid", "harness/bundled.py", "if len(points) > 1:", "if False:", DITAR_SWEEP),
+    ("one card for runs at two temperatures", "harness/run_plan.py", ' and "temperature" not in first', "", DITAR_SWEEP),
+    ("scores over other numbers of clips averaged", "report/patches.py", "len({estimate.n for estimate in found}) == 1", "True", PATCHES),
 ]  # fmt: skip
 
 

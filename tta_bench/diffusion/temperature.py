@@ -31,18 +31,26 @@ class _Part:
 
 
 def entry_step(temperature: float, intervals: int) -> int:
-    """Number of intervals of a grid of that many, from t = 1 down, after which noise enters: the grid point nearest to t = temperature.
+    """Number of intervals of a grid of that many, from t = 1 down, after which noise enters: the grid point nearest to t = temperature, of two
+    equally near the lower.
 
     Raises ConfigError for a temperature outside [0, 1].
     """
     if not 0.0 <= temperature <= 1.0:
         raise ConfigError(f"temperature = {temperature:g} must lie between 0 (draws no noise) and 1 (ordinary sampling)")
-    return int((1.0 - temperature) * intervals + 0.5)
+    return int(round((1.0 - temperature) * intervals, 9) + 0.5)
 
 
 def intervals_of(sampler: str, evaluations: int) -> int:
     """Intervals of the grid that a sampler walks in so many evaluations: Heun's method spends two on one."""
     return (evaluations + 1) // 2 if sampler == "heun" else evaluations
+
+
+def points_near(sampler: str, evaluations: int, temperature: float) -> tuple[float, ...]:
+    """The temperature alone where it is a point of the sampler's grid, else the two points around it, rising."""
+    intervals = intervals_of(sampler, evaluations)
+    place = round(temperature * intervals, 9)
+    return (temperature,) if place == int(place) else (int(place) / intervals, (int(place) + 1) / intervals)
 
 
 def evaluations_at(sampler: str, evaluations: int, temperature: float) -> int:

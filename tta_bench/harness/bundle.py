@@ -32,7 +32,7 @@ from tta_bench.harness.train_embedder import EmbedderTask
 from tta_bench.harness.train_teacher import LatentCorpus, TeacherTask
 from tta_bench.harness.training import Finished, Task, train
 from tta_bench.models.bundle import check_companions, load_network, read_card, save_network
-from tta_bench.models.codec import Codec, CodecShape
+from tta_bench.models.codec import Codec
 from tta_bench.models.denoiser import Denoiser
 from tta_bench.models.ditar import LocDiT, PatchLM
 from tta_bench.models.text import TextEncoder
@@ -58,11 +58,19 @@ class Workshop:
         """The training audio."""
         return load_corpus(self.config.data, self.progress)
 
-    def latents(self) -> LatentCorpus:
-        """The training audio as latents of the finished codec, cached. Raises ConfigError where there is no codec yet."""
+    def latents(self, patch: int | None = None) -> LatentCorpus:
+        """The training audio as latents of the finished codec, cached. Raises ConfigError where there is no codec yet.
+
+        patch: of a teacher that makes as many frames together; a manifest's clips then end with the patch in which they fall silent for good.
+        """
         if not (self.out / "codec.json").exists():
             raise ConfigError(f"{self.out / 'codec.json'}: is not there; train the codec first (--only codec), or copy one's two files there")
-        return encode_corpus(self.corpus(), *load_network(self.out, "codec", Codec), self.progress)
+        corpus, (codec, card) = self.corpus(), load_network(self.out, "codec", Codec)
+        made = encode_corpus(corpus, codec, card, self.progress)
+        if patch is None or not self.config.data.manifest:  # clips of SynthCaps are full
+            return made
+        frames = audible_frames(corpus.audio, codec.shape.samples_per_latent)
+        return dataclasses.replace(made, frames=-(-frames // patch) * patch)
 
     def run(self, task: Task, recipe: Optimisation) -> tuple[Finished, dict[str, Any]]:
         """Train, load the result into the task's objective; and what every card says of a training."""
@@ -164,13 +172,9 @@ def make_embedder(shop: Workshop) -> None:
 def make_teacher(shop: Workshop) -> None:
     """The teacher's denoiser, and the text encoder that all denoisers share."""
     recipe = _section(shop, "teacher")
-    corpus, task = shop.latents(), cast("Any", TeacherTask)
-    if isinstance(recipe, DitarRecipe):
-        task = DitarTask
-        if shop.config.data.manifest:  # clips of SynthCaps are full
-            samples = CodecShape(**read_card(shop.out, "codec")["shape"]).samples_per_latent
-            corpus = dataclasses.replace(corpus, frames=audible_frames(shop.corpus().audio, samples))
-    task = task(recipe, corpus, shop.config.seed, SCHEDULE)
+    is_ditar = isinstance(recipe, DitarRecipe)
+    make = cast("Any", DitarTask if is_ditar else TeacherTask)
+    task = make(recipe, shop.latents(recipe.patch if is_ditar else None), shop.config.seed, SCHEDULE)
     _, card = shop.run(task, recipe)
     codec = read_card(shop.out, "codec")["sha256"]
     (kind, companion), denoiser = task.objective.companion, task.objective.head
@@ -204,7 +208,7 @@ def make_guided(shop: Workshop, before: str = "teacher") -> None:
     """The guided student: the network `before` with guidance folded into one evaluation."""
     recipe = _section(shop, "guided")
     teacher, parent = load_teacher(shop.out, before)
-    task = GuidedTask(recipe, shop.latents(), teacher, shop.config.seed)
+    task = GuidedTask(recipe, shop.latents(teacher.patch), teacher, shop.config.seed)
     finished, card = shop.run(task, recipe)
     facts = {"role": "guided", "guidance_scales": list(task.scales), "loss_by_level": _tail_by_level(finished)}
     _save_student(shop, "guided", task.objective.denoiser, card | facts, parent)
@@ -219,7 +223,8 @@ def make_students(shop: Workshop, weighting: str, before: str = "guided") -> Non
         if not shop.is_done(name, stage, before, weighting=weighting, gamma=_gamma(weighting, recipe)):
             teacher, parent = load_teacher(shop.out, before)
             scales = tuple(parent["guidance_scales"])
-            task = StageTask(stage, Stage(SCHEDULE, teacher_steps, steps), weighting, recipe.gamma, scales, shop.latents(), teacher, shop.config.seed)
+            grids, corpus = Stage(SCHEDULE, teacher_steps, steps), shop.latents(teacher.patch)
+            task = StageTask(stage, grids, weighting, recipe.gamma, scales, corpus, teacher, shop.config.seed)
             finished, card = shop.run(task, stage)
             facts = {"role": "student", "weighting": weighting, "gamma": task.identity["gamma"], "steps": steps, "guidance_scales": list(scales)}
             _save_student(shop, name, task.objective.denoiser, card | facts | {"loss_by_level": _tail_by_level(finished)}, parent)

@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from tta_bench.diffusion.temperature import evaluations_at
+from tta_bench.diffusion.temperature import evaluations_at, points_near
 from tta_bench.errors import ConfigError, WeightsError
 from tta_bench.files import digest
 from tta_bench.harness.run_config import RunConfig, SystemConfig, sampler_label
@@ -45,8 +45,12 @@ def bundle_source(system: SystemConfig, sampler: str, temperature: float, steps:
     checksum = _checksum(name, folder, kind)
     changes: dict[str, Any] = {"sampler": sampler, "batch_size": config.batch_size}
     if kind == "locdit":
+        points = points_near(sampler, steps, temperature)
+        if len(points) > 1:
+            grid = f"{steps} step{'s' * (steps != 1)} of {sampler}"
+            raise ConfigError(f"systems: temperatures of {system.name}: {temperature:g} is no point of {grid}; take {points[0]:g} or {points[1]:g}")
         changes |= {"temperature": temperature, "stop": system.stop}
-        card = {**card, **_patches(folder, card), "temperature": temperature}
+        card = {**card, **_patches(folder, card), **changes}
     load = partial(_load, name, folder, config.device, changes, checksum)
     calls = steps if kind == "denoiser" else evaluations_at(sampler, steps, temperature) * card["patches"]
 
@@ -59,10 +63,14 @@ def bundle_source(system: SystemConfig, sampler: str, temperature: float, steps:
     return source, evaluations
 
 
-def _patches(folder: Path, card: Mapping[str, Any]) -> dict[str, int]:
-    """Latent frames of a patch, patches of the longest clip, and patches of history that LocDiT sees."""
-    lm = read_card(folder, "lm")["shape"]["lm"]
-    return {"patch": lm["patch"], "patches": lm["patches"], "history": card["shape"]["history"] // lm["patch"]}
+def _patches(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Latent frames of a patch, patches of the longest clip, patches of history that LocDiT sees; and how the language model was trained, and with
+    it the teacher.
+    """
+    lm_card = read_card(folder, "lm")
+    lm = lm_card["shape"]["lm"]
+    sizes = {"patch": lm["patch"], "patches": lm["patches"], "history": card["shape"]["history"] // lm["patch"]}
+    return {**sizes, "teacher_recipe": lm_card.get("recipe", {})}
 
 
 def _checksum(name: str, folder: Path, kind: str) -> str:

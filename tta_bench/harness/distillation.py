@@ -23,14 +23,15 @@ from tta_bench.errors import ConfigError
 from tta_bench.harness.recipe import GuidedRecipe, Optimisation
 from tta_bench.harness.teachers import Teacher, Text
 from tta_bench.harness.train_teacher import LatentCorpus, at_level, draw
-from tta_bench.harness.training import Batch, Objective
+from tta_bench.harness.training import Batch, Objective, batch_indices
 from tta_bench.rng import generator
 
 BINS = 10  # of the loss log over noise levels, at most: bins of a stage hold equally many steps
 
 
 class StudentObjective(Objective):
-    """batch: "z", "target" (B, ...), "log_snr", "weight", "guidance_scale" (B,), "text" (tensors by name), "bin" (B,) int.
+    """batch: "z", "target" (B, ...), "log_snr", "weight", "guidance_scale" (B,), "text" (tensors by name), "bin" (B,) int. Where clips have padding,
+    which does not count: "within" (B, 1, L), 1 before it, and "filled", the mean of that over the whole batch.
 
     teacher: knows how networks of its kind are called; its own is no part of what is trained.
     """
@@ -44,11 +45,15 @@ class StudentObjective(Objective):
         """See `Objective`. "bin_loss", "bin_count": sums of the unweighted v-MSE by noise level, and how many they are of. "target_power": mean
         square of the target, which is the unweighted loss of a network that says zero.
         """
-        v = self._apply_network(self.denoiser, batch["z"], batch["log_snr"], batch["text"], batch["guidance_scale"])
-        error = weighted_v_loss(v, batch["target"], torch.ones_like(batch["weight"]))
+        v, target = self._apply_network(self.denoiser, batch["z"], batch["log_snr"], batch["text"], batch["guidance_scale"]), batch["target"]
+        if "within" in batch:
+            v, target = v * batch["within"], target * batch["within"]
+        filled = batch.get("filled", 1.0)
+        error = weighted_v_loss(v, target, torch.ones_like(batch["weight"]) / filled)
         count = torch.bincount(batch["bin"], minlength=batch["bins"]).float()
         summed = torch.zeros_like(count).index_add(0, batch["bin"], error.detach())
-        means = {"loss": (batch["weight"] * error).mean(), "unweighted": error.mean(), "target_power": batch["target"].float().square().mean()}
+        power = target.float().square().mean() / filled
+        means = {"loss": (batch["weight"] * error).mean(), "unweighted": error.mean(), "target_power": power}
         return {**means, "bin_loss": summed, "bin_count": count}
 
 
@@ -79,7 +84,12 @@ class _StudentTask:
             text = self.teacher.encode(drawn.captions, drawn.x)
             z, log_snr, target, weight, level = self._target(drawn.uniform, lambda snr: at_level(drawn, snr)[0], text, guidance_scale)
         made = {"z": z, "log_snr": log_snr.float(), "target": target, "weight": weight.float(), "bin": level}
-        kept = {key: value.clone() for key, value in made.items()}  # of inference no gradient could be taken
+        kept: Batch = {key: value.clone() for key, value in made.items()}  # of inference no gradient could be taken
+        if self.corpus.frames is not None:
+            length = self.corpus.latents.shape[2]
+            within = np.arange(length) < self.corpus.frames[drawn.chosen][:, None, None]
+            whole = batch_indices(self.seed, self.stream, len(self.corpus), self.recipe.batch, step)
+            kept |= {"within": torch.from_numpy(within).float().to(device), "filled": float(self.corpus.frames[whole].mean() / length)}
         return kept | {"text": {key: value.clone() for key, value in text.items()}, "guidance_scale": guidance_scale, "bins": self.bins}
 
     @property

@@ -28,6 +28,11 @@ class DitarTeacher:
         """(C, L) of the longest clip."""
         return self.lm.shape.channels, self.lm.shape.patches * self.lm.shape.patch
 
+    @property
+    def patch(self) -> int:
+        """See `Teacher`."""
+        return self.lm.shape.patch
+
     def freeze(self, device: torch.device) -> None:
         """See `Teacher`."""
         for network in (self.locdit, self.lm):

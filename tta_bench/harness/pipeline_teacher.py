@@ -49,6 +49,11 @@ class PipelineTeacher:
         """Of one clip of `audio_s`."""
         return self.pipeline.latent_shape(self.audio_s)
 
+    @property
+    def patch(self) -> None:
+        """See `Teacher`."""
+        return
+
     def freeze(self, device: torch.device) -> None:
         """See `Teacher`."""
         self.pipeline.parts.to(device)

@@ -38,6 +38,11 @@ _FROM_CARDS = (
     "patches",
     "history",
     "temperature",
+    "stop",
+    "role",
+    "data",
+    "codec_sha256",
+    "teacher_recipe",
 )
 _DECIDES_WEIGHTS = ("weighting", "steps", "gamma", "grid_log_snr", "schedule")
 
@@ -68,7 +73,9 @@ def write_plan(out: Path, config: RunConfig, material: Material, cells: Sequence
 
 
 def system_cards(cells: Sequence[Cell]) -> dict[str, Any]:
-    """What is known of every source, under "NAME | STEPS"; under "NAME | STEPS | SAMPLER" where samplers of one name have other networks."""
+    """What is known of every source, under "NAME | STEPS"; under "NAME | STEPS | SAMPLER" where samplers of one name have other networks or
+    temperatures, of which another run may have others.
+    """
     known: dict[str, dict[str | None, dict[str, Any]]] = {}
     for source in (cell.source for cell in cells):
         card = {key: source.card[key] for key in _FROM_CARDS if key in source.card}
@@ -76,7 +83,7 @@ def system_cards(cells: Sequence[Cell]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, cards in known.items():
         first = next(iter(cards.values()))
-        same = all(card == first for card in cards.values())
+        same = all(card == first for card in cards.values()) and "temperature" not in first
         found |= {name: first} if same else {f"{name} | {sampler}": card for sampler, card in cards.items()}
     return found
 

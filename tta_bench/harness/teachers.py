@@ -18,7 +18,9 @@ Text = Mapping[str, Tensor]
 
 
 class Teacher(Protocol):
-    """sha256: of its weights. schedule: it was trained on. steps: on whose grid it samples. latent_shape: of one clip."""
+    """sha256: of its weights. schedule: it was trained on. steps: on whose grid it samples. latent_shape: of one clip. patch: latent frames that
+    are made together, clips ending with a whole number of them; None where a clip is made at once, its padding too.
+    """
 
     @property
     def sha256(self) -> str: ...
@@ -28,6 +30,8 @@ class Teacher(Protocol):
     def steps(self) -> int: ...
     @property
     def latent_shape(self) -> tuple[int, ...]: ...
+    @property
+    def patch(self) -> int | None: ...
 
     def freeze(self, device: torch.device) -> None:
         """Put its networks on the device, to be trained no more."""
@@ -68,6 +72,11 @@ class BundleTeacher:
     def latent_shape(self) -> tuple[int, ...]:
         """(C, L)"""
         return self.denoiser.shape.channels, self.denoiser.shape.frames
+
+    @property
+    def patch(self) -> None:
+        """See `Teacher`."""
+        return
 
     def freeze(self, device: torch.device) -> None:
         """See `Teacher`."""

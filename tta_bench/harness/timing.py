@@ -27,7 +27,8 @@ FORMAT = 1
 def time_rows(out: Path, config: RunConfig, cells: Sequence[Cell], there: Mapping[str, Generation], progress: Progress) -> dict[str, str]:
     """Bring out/timing.json up to date for the rows of `cells` whose audio is `there`, by cell id; the first cell is the target's.
 
-    Rows that could not be timed, with the reason: a system may make clips one by one that it cannot make in a batch.
+    A pass over a row that has other networks now is dropped. Rows that could not be timed, with the reason: a system may make clips one by one
+    that it cannot make in a batch.
     """
     path = out / "timing.json"
     rows = {str(cell.row): cell for cell in reversed(cells) if cell.cell_id in there and cell.source.timed}  # of several seeds the first
@@ -35,7 +36,8 @@ def time_rows(out: Path, config: RunConfig, cells: Sequence[Cell], there: Mappin
     if not rows:
         return failed
     host = describe_host(config.device)
-    passes = _read(path)
+    now = {name: cell.source.checksum for name, cell in rows.items()}
+    passes = [item for item in _read(path) if all(now.get(name, made) == made for name, made in _checksums(item).items())]
     if config.timing_repeats == 0:
         measured = [item for item in passes if item["source"] == "passes"]
         _write(path, [*measured, *_of_generation(cells, there, config.batch_size)])
@@ -95,7 +97,12 @@ def _timed(cell: Cell, batch: int, device: str, warm: bool) -> dict[str, Any]:
     made = timed_batch(system, clips, cell.setting, device)
     audio_s = sum(len(samples) for samples in made.audio.values()) / system.sample_rate_hz
     times = {"sampling_s": made.sampling_s, "decoding_s": made.decoding_s, "clips": len(clips), "audio_s": audio_s}
-    return {**times, "peak_memory_mib": peak_mib(device)}
+    return {"checksum": cell.source.checksum, **times, "peak_memory_mib": peak_mib(device)}
+
+
+def _checksums(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a pass has timed, by row; of one that is made of the generation none are needed, since that is always the present one's."""
+    return {name: timed.get("checksum") for name, timed in item["rows"].items()} if item["source"] == "passes" else {}
 
 
 def _shortest(cell: Cell) -> Setting:

@@ -18,7 +18,7 @@ from tta_bench.errors import ConfigError
 from tta_bench.harness.ditar_teacher import patch_v
 from tta_bench.harness.recipe import DitarRecipe
 from tta_bench.harness.train_teacher import LatentCorpus, draw
-from tta_bench.harness.training import Batch, Objective, initial_weights, noise
+from tta_bench.harness.training import Batch, Objective, batch_indices, initial_weights, noise
 from tta_bench.models.ditar import LMShape, LocDiT, LocDiTShape, PatchLM, frames_of, histories, patches_of
 from tta_bench.models.text import Vocabulary
 from tta_bench.rng import generator
@@ -26,7 +26,7 @@ from tta_bench.rng import generator
 
 class DitarObjective(Objective):
     """batch: "past" (B, C, L) clean latents as the networks may see them, "z", "target" (B, C, L), "log_snr" (B, N), "tokens" (B, S), "dropped"
-    (B, N) bool, "last" (B,) int: the patch with which the clip ends."""
+    (B, N) bool, "last" (B,) int: the patch with which the clip ends, "patches": how many up to there the whole batch has for each process."""
 
     def __init__(self, lm: LMShape, locdit: LocDiTShape, vocabulary: Vocabulary, stop_weight: float) -> None:
         super().__init__()
@@ -52,9 +52,9 @@ class DitarObjective(Objective):
         number = torch.arange(ends.shape[1], device=ends.device)
         inside = (number <= last[:, None]).float()
         error = patches_of((v.float() - batch["target"]).square(), patch).mean(dim=(2, 3))
-        diffusion = (inside * error).sum() / inside.sum()
+        diffusion = (inside * error).sum() / batch["patches"]
         each = functional.binary_cross_entropy_with_logits(ends.float(), (number == last[:, None]).float(), reduction="none")
-        stop = (inside * each).sum() / inside.sum()
+        stop = (inside * each).sum() / batch["patches"]
         return {"loss": diffusion + self.stop_weight * stop, "diffusion": diffusion, "stop": stop}
 
 
@@ -84,7 +84,7 @@ class DitarTask:
         size = self.recipe.batch
         drawn = draw(self.corpus, self.seed, self.name, step, size, share, device)
         rng = generator(self.seed, "patches", self.name, step)
-        count = size * self.patches
+        count, whole = size * self.patches, batch_indices(self.seed, self.name, len(self.corpus), size, step)
         uniform = ((rng.permutation(count) + rng.random(count)) / count).reshape(size, self.patches)[share]
         dropped = rng.random((size, self.patches))[share] < self.recipe.drop_state
         log_snr = self.schedule.log_snr(torch.from_numpy(uniform).to(device))
@@ -98,6 +98,7 @@ class DitarTask:
             "tokens": self.objective.lm.tokenise(drawn.captions).to(device),
             "dropped": torch.from_numpy(dropped).to(device),
             "last": torch.from_numpy(self._last(drawn.chosen)).to(device),
+            "patches": float((self._last(whole) + 1).mean() * len(share)),
         }
 
     def _past(self, x: Tensor, step: int, share: npt.NDArray[np.int64]) -> Tensor:

@@ -25,7 +25,7 @@ from tta_bench.rng import generator
 class LatentCorpus:
     """key: SHA-256 of corpus and codec. latents: (N, C, L), or (N, C, L, F), float32, normalised. captions: N tuples of variants.
 
-    frames: (N,) latent frames before the padding of each clip, where there is some.
+    frames: (N,) latent frames before the padding of each clip, where that is not to be learnt.
     """
 
     key: str

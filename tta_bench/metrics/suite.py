@@ -112,6 +112,7 @@ _SPECS = (
         "captions",
         "lower",
         paired=True,
+        version=2,
         embedder="events",
         ready=need_jiwer,
     ),

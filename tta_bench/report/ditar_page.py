@@ -83,10 +83,11 @@ class DitarPage:
 
 VARIANTS_NOTE = (
     "Rows that differ in their training seed only stand together: mean with a 95 % interval over trainings (Student's t), or over clips "
-    "where there is one training. History in patches; none where one patch is the whole clip."
+    "where there is one training. History in patches; none where one patch is the whole clip. Steps are of each patch, NFE of the longest clip: "
+    "small patches take more evaluations, and their history fewer frames."
 )
 CHANGES_NOTE = "Differences between neighbours, paired by training seed. Bold: the 95 % interval leaves out 0 (one in twenty does by chance)."
-_LEAD = ("network", "patch", "history", "temperature", "steps", "guidance", "trainings")
+_LEAD = ("network", "patch", "history", "history [frames]", "temperature", "steps", "NFE", "guidance", "trainings")
 _STREAM_HEADS = ("row", "clips at once", "first audio [s]", "real-time factor", "audio made in a second [s]")
 
 
@@ -98,8 +99,10 @@ def _lead(variant: Variant) -> list[str]:
     facts = variant.facts
     history = "—" if facts.history is None else str(facts.history)
     guidance = "—" if facts.guidance_scale is None else f"{facts.guidance_scale:g}"
-    kind = facts.weighting or "teacher"
-    return [kind, str(facts.patch), history, f"{facts.temperature:g}", str(facts.steps), guidance, str(len(variant.rows))]
+    frames = "—" if facts.history is None else str(facts.history * facts.patch)
+    kind = facts.kind if facts.stop else f"{facts.kind}, never stops"
+    costs = [str(facts.steps), "—" if variant.nfe is None else str(variant.nfe), guidance, str(len(variant.rows))]
+    return [f"{kind} ({facts.name})" if facts.name else kind, str(facts.patch), history, frames, f"{facts.temperature:g}", *costs]
 
 
 def _stream(stream: Stream) -> list[str]:

@@ -20,8 +20,9 @@ _UNITS = {"temperature": "", "patch": " frames", "history": " patches"}
 
 
 class Facts(NamedTuple):
-    """What decides a row but for the training seed. history: in patches; None where one patch is the whole clip, which has no past. recipe: how it
-    was trained, but for patch and history.
+    """What decides a row but for the training seed. history: in patches; None where one patch is the whole clip, which has no past. kind: the
+    weighting of a student, else the network's role. training: what it and its teacher were trained on, and how, but for patch and history. name: of
+    the system, where nothing else tells apart two networks of one training seed.
     """
 
     patch: int
@@ -30,9 +31,11 @@ class Facts(NamedTuple):
     sampler: str
     steps: int
     guidance_scale: float | None
-    weighting: str | None
+    stop: bool
+    kind: str
     distilled_for: int | None
-    recipe: str
+    training: str
+    name: str = ""
 
     def place(self, dimension: Dimension) -> float | None:
         """Where it lies along one of them."""
@@ -47,13 +50,31 @@ class Variant:
     facts: Facts
     rows: Mapping[int, Result]
 
+    @property
+    def nfe(self) -> int | None:
+        """Evaluations of LocDiT for a clip."""
+        return next(iter(self.rows.values())).nfe
+
     def estimate(self, column: Column) -> Estimate | None:
-        """Mean and 95 % interval over trainings; of a single one, its own interval over clips. None where a training has no value."""
-        found = [row.estimates.get(column) for row in self.rows.values()]
-        values = [estimate.value for estimate in found if estimate is not None and estimate.value is not None]
-        if not values or len(values) < len(found):
-            return None
-        return found[0] if len(values) == 1 else estimate_from(mean_score([str(seed) for seed in self.rows], np.array(values)))
+        """Mean and 95 % interval over trainings; of a single one, its own interval over clips. None where a training has no value, or one over other
+        clips than the rest.
+        """
+        found = _comparable([row.estimates.get(column) for row in self.rows.values()])
+        if len(found) < 2:
+            return found[0] if found else None
+        return estimate_from(mean_score([str(seed) for seed in self.rows], np.array([_value(estimate) for estimate in found])))
+
+
+def _comparable(estimates: Sequence[Estimate | None]) -> list[Estimate]:
+    """All of them, or none where one lacks a value or is over another number of clips than the rest."""
+    found = [estimate for estimate in estimates if estimate is not None and estimate.value is not None]
+    return found if len(found) == len(estimates) and len({estimate.n for estimate in found}) == 1 else []
+
+
+def _value(estimate: Estimate) -> float:
+    """Of one that has a value."""
+    assert estimate.value is not None
+    return estimate.value
 
 
 @dataclass(frozen=True)
@@ -82,23 +103,32 @@ class Change:
 
 
 def variants_of(run: RunData, results: Results) -> list[Variant]:
-    """Of the rows whose cards say a patch size. Of two rows with equal facts and seed, the first."""
+    """Of the rows whose cards say a patch size. A network that stands there under two names is taken once."""
     found: dict[Facts, dict[int, Result]] = {}
+    networks: dict[tuple[Facts, int], Any] = {}
     for row in results.rows:
         card = run.card_of(row.key)
         if "patch" in card:
-            found.setdefault(_facts(row, card), {}).setdefault(int(card.get("seed", 0)), row)
+            facts, seed = _facts(row, card), int(card.get("seed", 0))
+            network = networks.setdefault((facts, seed), card.get("checksum"))
+            if network != card.get("checksum"):
+                facts = facts._replace(name=row.key.system)
+            found.setdefault(facts, {}).setdefault(seed, row)
     return [Variant(facts, dict(sorted(rows.items()))) for facts, rows in found.items()]
 
 
 def _facts(row: Result, card: Mapping[str, Any]) -> Facts:
-    recipe = {key: value for key, value in card.get("recipe", {}).items() if key not in ("patch", "history")}
+    training = {key: card.get(key) for key in ("data", "codec_sha256", "guidance_scales")}
+    training |= {
+        recipe: {key: value for key, value in (card.get(recipe) or {}).items() if key not in ("patch", "history")}
+        for recipe in ("recipe", "teacher_recipe")
+    }
     history = None if card["patches"] == 1 else card["history"]
     sampler = (row.key.sampler or "").partition(", temperature")[0]
     distilled = card["steps"] if row.weighting else None
     return Facts(
-        card["patch"], history, card["temperature"], sampler, row.key.steps or 0, row.key.guidance_scale, row.weighting, distilled,
-        json.dumps(recipe, sort_keys=True),
+        card["patch"], history, card["temperature"], sampler, row.key.steps or 0, row.key.guidance_scale, card.get("stop", True),
+        row.weighting or card.get("role", "teacher"), distilled, json.dumps(training, sort_keys=True),
     )  # fmt: skip
 
 
@@ -137,11 +167,15 @@ def _label(facts: Facts, beside: Sequence[Facts]) -> str:
         "sampler": facts.sampler,
         "steps": f"{facts.steps} step{'s' * (facts.steps != 1)}",
         "guidance_scale": f"guidance {facts.guidance_scale or 1.0:g}",
-        "weighting": facts.weighting or "teacher",
+        "stop": "stops" if facts.stop else "never stops",
+        "kind": facts.kind,
         "distilled_for": f"distilled for {facts.distilled_for}",
-        "recipe": f"training {sorted({other.recipe for other in beside}).index(facts.recipe) + 1}",
+        "name": facts.name or "the other",
     }
-    return ", ".join(word for key, word in words.items() if len({getattr(other, key) for other in beside}) > 1) or "DiTAR"
+    told = [word for key, word in words.items() if len({getattr(other, key) for other in beside}) > 1]
+    alike = sorted({other.training for other in beside if (other.kind, other.distilled_for) == (facts.kind, facts.distilled_for)})
+    told += [f"training {alike.index(facts.training) + 1}"] if len(alike) > 1 else []
+    return ", ".join(told) or "DiTAR"
 
 
 def changes_along(series: Series, columns: Sequence[Column]) -> list[Change]:
@@ -151,10 +185,11 @@ def changes_along(series: Series, columns: Sequence[Column]) -> list[Change]:
         seeds = [seed for seed in first.rows if seed in second.rows]
         estimates = {}
         for column in columns:
-            pairs = [(first.rows[seed].estimates.get(column), second.rows[seed].estimates.get(column)) for seed in seeds]
-            values = [b.value - a.value for a, b in pairs if a and b and a.value is not None and b.value is not None]
-            if len(values) == len(seeds) >= 2:
-                estimates[column] = estimate_from(mean_score([str(seed) for seed in seeds], np.array(values)))
+            a, b = ([variant.rows[seed].estimates.get(column) for seed in seeds] for variant in (first, second))
+            found_both = _comparable([*a, *b])
+            if len(found_both) >= 4:
+                values = np.array([_value(estimate) for estimate in found_both]).reshape(2, -1)
+                estimates[column] = estimate_from(mean_score([str(seed) for seed in seeds], values[1] - values[0]))
         if estimates:
             found.append(Change(series, before, after, estimates))
     return found

@@ -94,7 +94,7 @@ class DitarSystem:
         """(C, L) of each clip of one batch. Raises as `generate` does."""
         parts: list[list[Tensor]] = [[] for _ in clips]
         for rows, patch in self._walk(clips, self._checked(clips, steps, guidance_scale, seed)):
-            for row, latents in zip(rows, patch, strict=True):
+            for row, latents in zip(rows, () if patch is None else patch, strict=patch is not None):
                 parts[row].append(latents)
         return [torch.cat(part, dim=1) for part in parts]
 
@@ -136,7 +136,7 @@ class DitarSystem:
                     parts |= _named([clips[row] for row in rows], decoder.push(patch))
             if parts:
                 yield parts
-            if patch is None:
+            if not rows:
                 return
 
     def noise(self, clip_id: str, seed: int) -> npt.NDArray[np.float32]:
@@ -154,8 +154,8 @@ class DitarSystem:
             raise ConfigError(f"{self.name}: was distilled for guidance scales {lowest:g} to {highest:g}, not {guidance_scale:g}; choose one of them")
         return _Asked(steps, guidance_scale, seed)
 
-    def _walk(self, clips: Sequence[Clip], asked: _Asked) -> Iterator[tuple[list[int], Tensor]]:
-        """Patch after patch: which clips still go on, and their latents (A, C, P)."""
+    def _walk(self, clips: Sequence[Clip], asked: _Asked) -> Iterator[tuple[list[int], Tensor | None]]:
+        """Patch after patch: which clips have one, and their latents (A, C, P); and as soon as some have ended, which go on, without latents."""
         shape, device = self.lm.shape, next(self.locdit.parameters()).device
         noise, fresh = (
             torch.from_numpy(np.stack([self._drawn(name, clip.clip_id, asked.seed) for clip in clips])).to(device)
@@ -176,6 +176,7 @@ class DitarSystem:
             history = torch.cat([history, patch], dim=2)[:, :, patch.shape[2] :]
             if self.stop and bool((on := ends <= 0.0).logical_not().any()):
                 state, h, history, rows = state.keep(on), h[on], history[on], rows[on]
+                yield rows.tolist(), None
                 if not len(rows):
                     return
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tta_bench.diffusion.samplers import SAMPLERS
 from tta_bench.diffusion.schedule import CosineSchedule
-from tta_bench.diffusion.temperature import entry_step, evaluations_at, sample_at
+from tta_bench.diffusion.temperature import entry_step, evaluations_at, points_near, sample_at
 from tta_bench.errors import ConfigError
 
 SCHEDULE = CosineSchedule()
@@ -82,6 +82,18 @@ def test_variance_grows_with_temperature() -> None:
 def test_it_snaps_to_the_grid() -> None:
     assert [entry_step(t, 1) for t in (0.0, 0.4, 0.6, 1.0)] == [1, 1, 0, 0]
     assert [entry_step(t, 10) for t in (1.0, 0.96, 0.94, 0.5, 0.04, 0.0)] == [0, 0, 1, 5, 10, 10]
+    assert [entry_step(t, 10) for t in (0.95, 0.75, 0.65, 0.55, 0.45, 0.25, 0.05)] == [1, 3, 4, 5, 6, 8, 10]  # of two as near the lower
     for temperature in (-0.1, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="must lie between 0"):
             entry_step(temperature, 4)
+
+
+def test_points_around_a_temperature() -> None:
+    assert points_near("ddim", 10, 0.3) == (0.3,)
+    assert points_near("ddim", 10, 0.25) == (0.2, 0.3)
+    assert points_near("ddim", 1, 0.5) == (0.0, 1.0)
+    assert points_near("heun", 10, 0.5) == (0.4, 0.6)
+    assert points_near("heun", 10, 0.6) == (0.6,)
+    for evaluations in range(1, 40):
+        for i in range(evaluations + 1):
+            assert len(points_near("ddim", evaluations, i / evaluations)) == 1

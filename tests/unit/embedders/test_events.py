@@ -17,7 +17,7 @@ from tta_bench.embedders.load import load_embedder
 from tta_bench.embedders.protocol import Embedder, pad_batch
 from tta_bench.errors import WeightsError
 from tta_bench.metrics.clips import ClipRows
-from tta_bench.metrics.events import sequence
+from tta_bench.metrics.events import orders
 from tta_bench.metrics.suite import METRICS
 from tta_bench.models.bundle import Embedder as Network
 from tta_bench.models.bundle import save_network
@@ -39,7 +39,7 @@ def _places(embedder: EventsEmbedder, *clips: np.ndarray) -> np.ndarray:
 def _heard(embedder: EventsEmbedder, *groups: tuple[str, ...], seed: int = 0) -> dict[str, int]:
     scene = Scene(tuple(tuple(Event(name) for name in group) for group in groups))
     places = _places(embedder, render_scene(scene, np.random.default_rng(seed)))[0]
-    return {embedder.classes[k]: int(places[k]) for k in sequence(places)}
+    return {embedder.classes[k]: int(places[k]) for k in orders(places, 0 * places)[0]}
 
 
 def test_protocol(embedder: EventsEmbedder) -> None:
@@ -61,7 +61,7 @@ def test_three_in_a_row_and_groups(embedder: EventsEmbedder) -> None:
 
 def test_captions_have_the_same_places(embedder: EventsEmbedder) -> None:
     rows = embedder.embed_text(["A church bell, then rain falls", "A dog barks while a siren wails, followed by a drum", "A man speaks"])
-    found = [{embedder.classes[k]: int(row[k]) for k in sequence(row)} for row in rows]
+    found = [{embedder.classes[k]: int(row[k]) for k in orders(row, 0 * row)[0]} for row in rows]
     assert found == [{"bell": 1, "rain": 2}, {"dog": 1, "siren": 1, "drum": 2}, {}]
 
 
@@ -106,7 +106,7 @@ def test_silence_holds_no_event_and_long_clips_keep_their_order(embedder: Events
     assert not _places(embedder, np.zeros(40_960, dtype=np.float32)).any()
     parts = [render_scene(Scene(((Event(name),),)), np.random.default_rng(1)) for name in ("guitar", "rain", "siren", "guitar")]
     places = _places(embedder, np.concatenate(parts[:3]))[0]
-    assert [embedder.classes[k] for k in sequence(places)] == ["guitar", "rain", "siren"]
+    assert [embedder.classes[k] for k in orders(places, 0 * places)[0]] == ["guitar", "rain", "siren"]
 
 
 def test_a_tagger_of_other_classes_is_refused(tmp_path: Path) -> None:

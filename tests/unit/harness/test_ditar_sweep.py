@@ -16,6 +16,9 @@ from tta_bench.harness.run_config import RunConfig, resolve_run
 from tta_bench.harness.sweep import Sweep, sweep
 from tta_bench.models.bundle import load_network, read_card, save_network, write_card
 from tta_bench.models.ditar import PatchLM
+from tta_bench.report.merge import merged
+from tta_bench.report.patches import series_along, variants_of
+from tta_bench.report.results import results_of
 from tta_bench.report.run_data import RunData, load_run
 
 
@@ -123,11 +126,28 @@ def test_a_clip_may_end_or_go_on(world: Path, tmp_path: Path) -> None:
     """With `stop`, an eager stop head ends clips after a patch; without, they are as long as can be."""
     folder = tmp_path / "ditar"
     save_with_stop(folder, 100.0)
-    system = {"name": "a", "network": "teacher", "bundle": str(folder), "steps": [1]}
-    values = {"metrics": ["fad"], "seeds": [0], "timing_repeats": 0, "anchors": False, "clips": {"n": 4}}
+    system = {"name": "a", "network": "teacher", "bundle": str(folder), "steps": [1], "streaming_batches": [2]}
+    values = {"metrics": ["fad"], "seeds": [0], "timing_repeats": 2, "anchors": False, "clips": {"n": 4}}
     for stop in (True, False):  # in one folder: what is there is not taken for what is asked for
         made = sweep(resolve_run({**values, "out": str(tmp_path / "run"), "systems": [{**system, "stop": stop}]}, "test", "test"))
-        assert made.lengths[0]["generated_s"] == (0.16 if stop else 0.64)
+        audio_s = 0.16 if stop else 0.64
+        assert made.lengths[0]["generated_s"] == audio_s
+        readings = json.loads((made.run / "streaming.json").read_text())["readings"]
+        assert [item["audio_s"] for item in readings] == [2 * audio_s] * 2  # nor are its times
+        passes = json.loads((made.run / "timing.json").read_text())["passes"]
+        assert {item["audio_s"] / item["clips"] for timed in passes for item in timed["rows"].values()} == {audio_s}
+        assert load_run(made.run).card_of(load_run(made.run).rows[0])["stop"] == stop
+
+
+def test_runs_at_two_temperatures_make_one_curve(world: Path, tmp_path: Path) -> None:
+    def at(temperature: float) -> RunData:
+        system = {"name": "a", "network": "ditar/teacher", "bundle": str(world / "bundle"), "steps": [2], "temperatures": [temperature]}
+        return load_run(sweep(config_of(world, out=str(tmp_path / f"{temperature}"), systems=[system], metrics=["clap"], timing_repeats=0)).run)
+
+    for runs in ([at(1.0), at(0.5)], [at(0.5), at(1.0)]):
+        whole = merged(runs)
+        (line,) = series_along(variants_of(whole, results_of(whole)), "temperature")
+        assert [place for place, _ in line.points] == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -135,8 +155,9 @@ def test_a_clip_may_end_or_go_on(world: Path, tmp_path: Path) -> None:
     [
         ({"network": "teacher", "temperatures": [0.5]}, "temperatures of x: network 'teacher' is no DiTAR"),
         ({"network": "teacher", "stop": False}, "stop of x: network 'teacher' is no DiTAR"),
+        ({"network": "ditar/teacher", "temperatures": [0.5]}, "temperatures of x: 0.5 is no point of 1 step of ddim; take 0 or 1"),
         ({"network": "ditar/teacher", "temperatures": [1.5]}, r"temperatures\.0"),
-        ({"network": "ditar/teacher", "temperatures": [0.5, 0.5]}, "is there twice"),
+        ({"network": "ditar/teacher", "temperatures": [1.0, 1.0]}, "is there twice"),
         ({"network": "ditar/lm"}, "'lm' of x is of kind lm, not a denoiser"),
         ({"network": "ditar/teacher", "streaming_batches": [0]}, r"streaming_batches\.0"),
         ({"pipeline": "p", "streaming_batches": [1]}, "streaming_batches goes with network"),

@@ -19,7 +19,7 @@ from tta_bench.harness.distillation import GuidedTask, StageTask
 from tta_bench.harness.ditar_teacher import DitarTeacher
 from tta_bench.harness.recipe import DitarRecipe, GuidedRecipe, Optimisation, Runtime
 from tta_bench.harness.train_ditar import DitarTask
-from tta_bench.harness.training import train
+from tta_bench.harness.training import noise, train
 
 CPU = torch.device("cpu")
 ALL = np.arange(8)
@@ -106,9 +106,45 @@ def test_noise_levels_fill_their_range_and_noise_is_on_the_past_alone() -> None:
         assert torch.equal(plain[key], torch.stack([half[key] for half in halves], dim=1).flatten(0, 1)), key
 
 
-def test_a_guided_patch_needs_states_that_were_dropped() -> None:
-    always = task(drop_state=0.0).batch(0, ALL, CPU)
-    assert not always["dropped"].any()
+def test_the_share_of_states_that_are_dropped() -> None:
+    for share in (0.0, 0.1, 0.5):
+        made = task(drop_state=share, batch=512).batch(0, np.arange(512), CPU)["dropped"].float()
+        assert float(made.mean()) == pytest.approx(share, abs=3 * np.sqrt(share * (1 - share) / made.numel()))
+
+
+def test_noise_on_the_past_is_not_the_noise_to_be_told() -> None:
+    made = task(history_noise=0.5)
+    past = made.batch(0, ALL, CPU)["past"] - task().batch(0, ALL, CPU)["past"]
+    eps = torch.from_numpy(noise(made.seed, made.name, 0, tuple(past.shape)))
+    assert abs(float(torch.corrcoef(torch.stack([past.flatten(), eps.flatten()]))[0, 1])) < 0.25
+
+
+@torch.no_grad()
+def test_losses_of_two_processes_are_those_of_one() -> None:
+    """Their mean is, which is what the gradient is of, wherever clips end."""
+    made = task([2, 8, 5, 8, 2, 3, 8, 2])
+    whole = made.objective.losses(made.batch(0, ALL, CPU))
+    halves = [made.objective.losses(made.batch(0, ALL[i::2], CPU)) for i in range(2)]
+    for key, value in whole.items():
+        torch.testing.assert_close(value, (halves[0][key] + halves[1][key]) / 2, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_students_learn_nothing_of_what_follows_a_clips_end() -> None:
+    """Whatever a student says there, and whatever its target is; and all patches before it count alike, over all processes."""
+    corpus = dataclasses.replace(latent_corpus(8), frames=np.array([2, 8, 4, 8, 2, 6, 8, 2]))
+    made = GuidedTask(GuidedRecipe(updates=1, batch=8), corpus, teacher(), 0)
+    batch = made.batch(0, ALL, CPU)
+    loss = made.objective.losses(batch)
+    beyond = 5.0 * (1.0 - batch["within"])
+    worse = made.objective.losses({**batch, "target": batch["target"] + beyond})
+    assert all(torch.equal(value, worse[key]) for key, value in loss.items())
+    v = made.teacher.apply(made.objective.denoiser, batch["z"], batch["log_snr"], batch["text"], batch["guidance_scale"])
+    counted = batch["within"].bool().expand_as(v)
+    torch.testing.assert_close(loss["loss"], (v - batch["target"])[counted].square().mean())
+    torch.testing.assert_close(loss["target_power"], batch["target"][counted].square().mean())
+    halves = [made.objective.losses(made.batch(0, ALL[i::2], CPU)) for i in range(2)]
+    torch.testing.assert_close(loss["loss"], (halves[0]["loss"] + halves[1]["loss"]) / 2)
 
 
 def test_it_learns_and_a_stopped_training_ends_with_the_same_weights(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 from tta_bench.errors import ExtraMissing, MetricError
 from tta_bench.metrics.clips import ClipRows
-from tta_bench.metrics.events import EventErrorRate, event_error_rate, sequence
+from tta_bench.metrics.events import EventErrorRate, event_error_rate, orders
 from tta_bench.metrics.score import Score
 from tta_bench.metrics.suite import METRICS
 
@@ -18,10 +19,32 @@ def _score(asked: list[list[float]], heard: list[list[float]]) -> Score:
     return EventErrorRate.of(reference=ClipRows.of_matrix(asked), generated=ClipRows.of_matrix(heard)).compute()
 
 
-def test_sequences() -> None:
-    assert sequence(np.array([0.0, 2.0, 1.0, 0.0])) == [2, 1]
-    assert sequence(np.array([2.0, 1.0, 1.0, 3.0])) == [1, 2, 0, 3]  # those at one place in the order of columns
-    assert sequence(np.zeros(3)) == []
+def test_orders() -> None:
+    everything = np.ones(5)
+    assert orders(np.array([0.0, 2.0, 1.0, 0.0]), everything[:4]) == [[2, 1]]
+    assert orders(np.array([2.0, 1.0, 1.0, 3.0]), everything[:4]) == [[1, 2, 0, 3], [2, 1, 0, 3]]
+    assert orders(np.zeros(3), everything[:3]) == [[]]
+    several = orders(np.ones(5), np.array([1.0, 0.0, 0.0, 1.0, 0.0]))  # two that the other side has, in every pair of spots
+    assert len(several) == len({tuple(order) for order in several}) == 5 * 4
+    assert all([k for k in order if k in (1, 2, 4)] == [1, 2, 4] for order in several)
+    assert len(orders(np.ones(26), np.zeros(26))) == 1
+
+
+def test_sounds_at_the_same_time_stand_in_no_order() -> None:
+    for heard in ([1, 2, 0], [2, 1, 0], [1, 1, 0]):
+        for asked in ([1, 1, 0], [1, 2, 0] if heard[0] <= heard[1] else [2, 1, 0]):
+            assert event_error_rate([asked], [heard]) == 0
+    assert event_error_rate([[1, 2, 0]], [[2, 1, 0]]) == 1
+    assert event_error_rate([[2, 1, 0]], [[2, 0, 2]]) == 0.5  # the other one heard first, and taken for what is asked for first
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_columns_does_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    asked, heard = rng.integers(0, 3, (2, 40, 6)).astype(float)
+    asked[:, 0] = 1
+    values = {event_error_rate(asked[:, order], heard[:, order]) for order in (rng.permutation(6) for _ in range(5))}
+    assert values == {event_error_rate(asked, heard)}
 
 
 def test_by_hand() -> None:
@@ -74,14 +97,26 @@ def _levenshtein(a: list[int], b: list[int]) -> int:
     return row[-1]
 
 
+def _everything(places: np.ndarray) -> list[list[int]]:
+    """Every order of those at one place, whatever the other side has."""
+    found: list[list[int]] = [[]]
+    for place in sorted({int(value) for value in places if value > 0}):
+        group = [k for k, value in enumerate(places) if value == place]
+        found = [before + list(order) for before in found for order in permutations(group)]
+    return found
+
+
+def _fewest(asked: np.ndarray, heard: np.ndarray) -> int:
+    return min(_levenshtein(a, b) for a in _everything(asked) for b in _everything(heard))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_against_a_plain_edit_distance(seed: int) -> None:
     rng = np.random.default_rng(seed)
     asked, heard = rng.integers(0, 5, (2, 60, 8)) * (rng.random((2, 60, 8)) < 0.4)
     asked[:, 3] = 2
-    pairs = [(sequence(a), sequence(b)) for a, b in zip(asked, heard, strict=True)]
-    errors = np.array([_levenshtein(a, b) for a, b in pairs], dtype=float)
-    words = np.array([len(a) for a, _ in pairs], dtype=float)
+    errors = np.array([_fewest(a, b) for a, b in zip(asked, heard, strict=True)], dtype=float)
+    words = (asked > 0).sum(axis=1).astype(float)
     score = _score(asked.tolist(), heard.tolist())
     assert score.value == pytest.approx(errors.sum() / words.sum(), rel=1e-12)
     np.testing.assert_allclose((score.contributions - score.value) * words.mean(), errors - score.value * words, atol=1e-12)

@@ -30,11 +30,11 @@ def world(*networks: dict[str, Any], streams: list[dict[str, Any]] | None = None
         sampler = "ddim" if temperature == 1.0 else f"ddim, temperature {temperature:g}"
         name = network.get("name", f"net{i}")
         key = RowKey(name, sampler, steps, network.get("guidance", 2.0))
-        estimates = {FAD: Estimate(network["fad"], network["fad"] - 1.0, network["fad"] + 1.0, 64)}
+        estimates = {FAD: Estimate(network["fad"], network["fad"] - 1.0, network["fad"] + 1.0, network.get("n", 64))}
         rows.append(Result(key, str(key), "ditar", None, 80, 1, estimates, Speed(), None))
         cards[f"{name} | {steps} | {sampler}"] = {
             "patch": network["patch"], "history": network["history"], "patches": 32 // network["patch"], "temperature": temperature,
-            "seed": network["seed"],
+            "seed": network["seed"], "checksum": name, **network.get("card", {}),
             "recipe": {"patch": network["patch"], "history": network["history"], "updates": network.get("updates", 100)},
         }  # fmt: skip
     plan = {"cells": [{"cell": str(i), **row.key._asdict(), "seed": 0} for i, row in enumerate(rows)]}
@@ -98,6 +98,45 @@ def test_changes_are_paired_by_training_seed() -> None:
     half = stats.t.ppf(0.975, 2) * stats.sem([-10.0, -9.0, -11.0])
     assert (estimate.value, estimate.half) == pytest.approx((-10.0, half))
     assert estimate.leaves_out_zero
+    shifted = [{**network, "seed": seed} for seed, network in zip((0, 1, 2), trained(4, 2, 5.0, 91.0, 190.0), strict=True)]
+    run, results = world(*[{**network, "seed": seed} for seed, network in zip((1, 2, 3), trained(4, 0, 100.0, 200.0, 300.0), strict=True)], *shifted)
+    (change,) = changes_along(series_along(variants_of(run, results), "history")[0], [FAD])
+    assert (change.estimates[FAD].value, change.estimates[FAD].n) == (-9.5, 2)
+
+
+def test_scores_over_other_numbers_of_clips_make_no_mean() -> None:
+    few = {"n": 3}
+    run, results = world(*trained(4, 2, 10.0, 12.0), *trained(4, 0, 20.0), *[{**network, **few, "seed": 1} for network in trained(4, 0, 30.0)])
+    two, mixed = variants_of(run, results)
+    assert two.estimate(FAD) is not None
+    assert mixed.estimate(FAD) is None
+    assert changes_along(series_along([two, mixed], "history")[0], [FAD]) == []
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"role": "guided"},
+        {"stop": False},
+        {"data": {"clips": 100}},
+        {"codec_sha256": "other"},
+        {"teacher_recipe": {"history_noise": 0.3}},
+        {"checksum": "b"},
+    ],
+    ids=str,
+)
+def test_what_decides_a_row_keeps_it_apart(card: dict[str, Any]) -> None:
+    """Not the training seed alone: two networks of one seed are two points, with names of their own where nothing else tells them apart."""
+    run, results = world(*trained(4, 2, 10.0), *trained(4, 2, 20.0, card=card), *trained(4, 0, 30.0), *trained(4, 0, 40.0, card=card))
+    variants = variants_of(run, results)
+    assert sorted(row.estimates[FAD].value or 0.0 for variant in variants for row in variant.rows.values()) == [10.0, 20.0, 30.0, 40.0]
+    if "checksum" not in card:
+        one, other = series_along(variants, "history")
+        assert one.label != other.label
+    lead = [[item["text"] for item in row["cells"][:9]] for row in DitarPage(run, results).context()["variants"]]
+    assert len(lead) == len({tuple(cells) for cells in lead}) or not {"role", "stop", "checksum"} & card.keys()
+    again, known = world(*trained(4, 2, 10.0), *trained(4, 2, 10.0, name="alias", card={"checksum": "net0"}))
+    assert len(variants_of(again, known)) == 1  # one network under two names
 
 
 def test_time_to_first_audio_is_of_one_machine_and_factors_are_of_one_clip() -> None:
@@ -128,9 +167,9 @@ def test_a_page_shows_what_there_is_and_nothing_else() -> None:
     page = DitarPage(run, results)
     context = page.context()
     assert [plot["caption"] for plot in context["patch_plots"]] == ["FAD against history"]
-    assert [[item["text"] for item in row["cells"][:7]] for row in context["variants"]] == [
-        ["teacher", "4", "2", "1", "10", "2", "3"],
-        ["teacher", "4", "0", "1", "10", "2", "3"],
+    assert [[item["text"] for item in row["cells"][:9]] for row in context["variants"]] == [
+        ["teacher", "4", "2", "8", "1", "10", "80", "2", "3"],
+        ["teacher", "4", "0", "0", "1", "10", "80", "2", "3"],
     ]
     (change,) = context["changes"]
     assert change["cells"][-1]["kind"] == "clear"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import pytest
 import torch
 
 from tests.unit.harness.worlds import CAPTIONS, CODEC, DENOISER, SCHEDULE, ditar, save_ditar, stirred, text_encoder
+from tta_bench.diffusion.guidance import guided
 from tta_bench.diffusion.samplers import SAMPLERS
+from tta_bench.diffusion.temperature import sample_at
 from tta_bench.errors import ConfigError, InputError, WeightsError
+from tta_bench.harness.ditar_teacher import patch_v
 from tta_bench.harness.generate import Setting, StagedSystem, timed_batch
 from tta_bench.models.bundle import save_network
 from tta_bench.models.codec import Codec
-from tta_bench.models.ditar import PatchLM, patches_of
+from tta_bench.models.ditar import PatchLM, histories, patches_of
 from tta_bench.models.streaming import look_ahead
+from tta_bench.rng import generator
 from tta_bench.systems.ditar import DitarSystem, load_ditar
 from tta_bench.systems.latent import LatentSystem
 from tta_bench.systems.protocol import Clip
@@ -130,6 +135,27 @@ def test_a_clip_ends_where_the_language_model_says() -> None:
     assert {part.shape[1] for part in made.latents(CLIPS, steps=3, guidance_scale=1.0, seed=0)} == {2}
 
 
+@pytest.mark.parametrize(("scale", "scales"), [(1.0, None), (3.0, None), (3.0, (1.0, 6.0))])
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_patches_are_made_from_what_networks_are_trained_on(temperature: float, scale: float, scales: tuple[float, float] | None) -> None:
+    """States and histories of the finished clip under teacher forcing, all patches sampled at once: the same latents."""
+    made = system(temperature=temperature, guidance_scales=scales)
+    with torch.inference_mode():
+        x = torch.stack(made.latents(CLIPS, steps=4, guidance_scale=scale, seed=0))
+        h, _ = made.lm(made.lm.tokenise([clip.caption for clip in CLIPS]), patches_of(x, 2))
+        history, _ = histories(x, 2, made.locdit.shape.history)
+        given = None if scales is None else torch.full((len(CLIPS),), scale)
+
+        def network(z: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
+            v = patch_v(made.locdit, z, log_snr, h, history, given)
+            return v if scales or scale == 1.0 else guided(v, patch_v(made.locdit, z, log_snr, 0 * h, history, None), scale)
+
+        noise = torch.from_numpy(np.stack([made.noise(clip.clip_id, 0) for clip in CLIPS]))
+        fresh = torch.from_numpy(np.stack([generator(0, "temperature", clip.clip_id).standard_normal((4, 8), dtype=np.float32) for clip in CLIPS]))
+        expected = sample_at(network, noise, fresh, SCHEDULE, "ddim", 4, temperature)
+    torch.testing.assert_close(x, expected, atol=1e-5, rtol=0.0)
+
+
 def test_temperature_zero_draws_nothing() -> None:
     cold = system(temperature=0.0)
     assert all(np.array_equal(samples, generated(cold, seed=1)[clip_id]) for clip_id, samples in generated(cold).items())
@@ -177,9 +203,14 @@ def test_streamed_is_generated(causal: bool, ending: bool) -> None:
             assert spent[0] == 2 * 4  # evaluations, those of one patch
             assert len(parts[0]) == 2 * codec.shape.samples_per_latent - look_ahead(codec.shape) > 0
     together: dict[str, list[np.ndarray]] = {clip.clip_id: [] for clip in CLIPS}
+    calls.clear()
+    finished: dict[str, int] = {}  # evaluations until a clip has all of its audio
     for named in made.stream_together(CLIPS, steps=4, guidance_scale=2.0, seed=0):
         for clip_id, part in named.items():
             together[clip_id].append(part)
+            finished[clip_id] = len(calls)
+    lasted = {clip_id: len(samples) // (2 * codec.shape.samples_per_latent) for clip_id, samples in expected.items()}  # patches
+    assert {clip_id: math.ceil(count / 8) for clip_id, count in finished.items()} == lasted  # none waits for the others' next patch
     for clip_id, pieces in together.items():
         np.testing.assert_allclose(np.concatenate(pieces), expected[clip_id], atol=1e-5)
     with pytest.raises(ConfigError, match="at least 1 step"):
