@@ -11,7 +11,7 @@ from tta_bench.models.bundle import assets, read_card
 
 _STEPS = (200, 100, 50, 25, 5)
 _QUICK_SOLVER_STEPS = (25, 5)
-_PATCH_STEPS = (50, 10, 5, 1)  # of DiTAR, in each patch
+_PATCH_STEPS = (20, 10, 5, 1)  # of DiTAR, in each patch
 _QUICK_PATCH_STEPS = (10, 1)
 _BATCHES = (1, 2, 4, 8, 16, 32)
 _STREAMED = "bsa"  # whose students' time to first audio is taken
