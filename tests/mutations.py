@@ -46,7 +46,7 @@ MUTATIONS = [
     ("seeds compared with themselves", "metrics/diversity.py", "np.triu_indices(len(rows), 1)", "np.triu_indices(len(rows), 0)", METRICS),
     ("the error rate as a mean over clips", "metrics/events.py", "(errors - value * words) / words.mean()", "errors - value * words", METRICS),
     ("places of events taken for one", "metrics/events.py", "there[places[there] == place]", "there[places[there] >= place]", METRICS),
-    ("captions without events count as errors", "metrics/events.py", "used = [i for i, events in enumerate(wanted) if events]", "used = list(range(len(wanted)))", METRICS),
+    ("captions without events count as errors", "metrics/events.py", "used = [i for i, count in enumerate(words) if count]", "used = list(range(len(words)))", METRICS),
     ("events all at once", "embedders/events.py", "> TOGETHER", "> 2.0", "tests/unit/embedders/test_events.py"),
     ("the padding listened to", "embedders/events.py", "// FRAME_SAMPLES)]", "// FRAME_SAMPLES + 99)]", "tests/unit/embedders/test_events.py"),
     ("after read as before", "data/events_of.py", 'last = last if joint == "after" else len(groups)', "last = len(groups)", "tests/unit/data/test_events_of.py"),
