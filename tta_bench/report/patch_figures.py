@@ -41,6 +41,8 @@ def dimension_figure(series: Sequence[Series], column: Column) -> Figure:
             places |= {place for place, _ in points}
         if series[0].dimension == "patch":
             _powers_of_two(axes, places)
+        else:
+            axes.xaxis.set_major_locator(FixedLocator(sorted(places)))
         axes.set_xlabel(_AXES[series[0].dimension])
         finish(figure, axes, column, values)
         return figure

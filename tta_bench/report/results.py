@@ -12,6 +12,7 @@ from tta_bench.report.speed import Speed, speed_of
 from tta_bench.rows import RowKey, RowScore, ScoreKey
 
 METRIC_ORDER = ("fad", "kad", "kl", "is", "clap", "fidelity_mel", "fidelity_cosine", "fidelity_kl")
+_ACRONYMS = ("fad", "kad", "kid", "kl", "is", "clap")
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,7 @@ def _place(metric: str) -> int:
 
 
 def _words(metric: str) -> str:
-    head, _, rest = metric.partition("_")
-    return f"{head} {rest}".replace("_", " ").strip() if head == "fidelity" else metric.upper().replace("_", " ")
+    return " ".join(word.upper() if word in _ACRONYMS else word for word in metric.split("_"))
 
 
 def _result(run: RunData, key: RowKey, columns: Sequence[Column]) -> Result:

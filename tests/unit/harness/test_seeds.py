@@ -76,7 +76,7 @@ def test_reports_and_baselines_show_it_like_any_other(finished: Sweep, tmp_path:
     run = load_run(finished.run)
     results = results_of(run)
     column = next(column for column in results.columns if column.metric == "diversity")
-    assert (column.label, column.direction) == ("DIVERSITY", "higher")
+    assert (column.label, column.direction) == ("diversity", "higher")
     estimate = results.rows[1].estimates[column]
     assert (estimate.value, estimate.n, estimate.low is not None) == (score.value, 6, True)
     assert all(results.comparable(row, column) for row in results.rows)
