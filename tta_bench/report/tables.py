@@ -36,7 +36,7 @@ def with_interval(estimate: Estimate | None) -> tuple[str, str]:
         return number(estimate.value), ""
     decimals = next((d for d in range(7) if round(estimate.half, d) >= 10.0 ** -(d - 1) or d == 6), 6)
     decimals = max(0, min(decimals, 6))
-    return f"{estimate.value:.{decimals}f}", f"{estimate.half:.{decimals}f}"
+    return f"{round(estimate.value, decimals) + 0.0:.{decimals}f}", f"{estimate.half:.{decimals}f}"  # + 0.0: no minus before what rounds to 0
 
 
 def seconds(spread: Spread | None) -> str:
