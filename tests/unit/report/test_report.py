@@ -402,6 +402,7 @@ def test_pareto_front_by_hand() -> None:
 @pytest.mark.parametrize(("estimate", "shown"), [
     (Estimate(138.712, 123.1, 154.3), ("139", "16")), (Estimate(0.29731, 0.2841, 0.3105), ("0.297", "0.013")),
     (Estimate(0.9970, 0.9953, 0.9987), ("0.9970", "0.0017")), (Estimate(1.2, None, None), ("1.2", "")),
+    (Estimate(-1e-17, -2e-9, 2e-9), ("0.000000", "0.000000")),
     (Estimate(None, status="not_finite"), ("not finite", "")), (None, ("—", "")),
 ])  # fmt: skip
 def test_digits_follow_the_interval(estimate: Estimate | None, shown: tuple[str, str]) -> None:
