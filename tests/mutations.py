@@ -149,7 +149,7 @@ MUTATIONS = [
     ("audio of a clip that ended held back", "systems/ditar.py", "parts |= _named(ended, decoder.keep(~on).finish())", "pass", DITAR),
     ("the estimate at a temperature not counted", "diffusion/temperature.py", "evaluations + (1 if 0 < entry < intervals else 0)", "evaluations", DITAR),
     ("noise at temperature 0", "diffusion/temperature.py", "zeros = torch.zeros_like(noise)", "zeros = 0.01 * noise", TEMPERATURE),
-    ("the temperature upside down", "diffusion/temperature.py", "int((1.0 - temperature) * intervals + 0.5)", "int(temperature * intervals + 0.5)", TEMPERATURE),
+    ("the temperature upside down", "diffusion/temperature.py", "int(round((1.0 - temperature) * intervals, 9) + 0.5)", "int(round(temperature * intervals, 9) + 0.5)", TEMPERATURE),
     ("samples sent that still change", "models/streaming.py", "self._length - self._look_ahead", "self._length - self._look_ahead + 1", STREAMING),
     ("a window too short by a latent", "models/streaming.py", "latents_seen(self._codec.shape, earliest)[0])", "latents_seen(self._codec.shape, earliest)[0] + 1)", STREAMING),
     ("patches after a clip's end trained on", "harness/train_ditar.py", "inside = (number <= last[:, None]).float()", "inside = (number <= last[:, None] + 1).float()", DITAR_TRAINING),
