@@ -65,7 +65,7 @@ def streams_figure(streams: Sequence[Stream], what: str) -> Figure:
             axes.set_ylabel("seconds to first audio (lower is better)")
         else:
             axes.axhline(1.0, color=INK, lw=0.8, ls=(0, (1, 3)))
-            axes.set_ylabel("seconds of work for a second of one clip; dotted: real time")
+            axes.set_ylabel("real-time factor (lower is better; dotted: 1)")
         figure.legend(loc="outside lower center", ncols=2)
         return figure
 

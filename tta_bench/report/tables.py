@@ -153,8 +153,9 @@ def _falling(key: tuple[int, str]) -> tuple[int, str]:
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    return [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *[f"| {' | '.join(row)} |" for row in rows]]
+    """Lines of a Markdown table; bars within a cell, as names of rows have, are escaped."""
+    lines = [" | ".join(text.replace("|", "\\|") for text in row) for row in (heads, *rows)]
+    return [f"| {lines[0]} |", f"|{'---|' * len(heads)}", *[f"| {line} |" for line in lines[1:]]]
 
 
 def _md_cell(row: Result, column: Column, best: Iterable[object], partial: bool) -> str:

@@ -159,6 +159,9 @@ def test_time_to_first_audio_is_of_one_machine_and_factors_are_of_one_clip() -> 
     context = DitarPage(run, results).context()
     assert context["ditar"]
     assert [plot["name"] for plot in context["stream_plots"]] == ["streaming-0", "streaming-1"]
+    table = [line for line in DitarPage(run, results).markdown() if line.startswith("|")]
+    assert table[2].startswith(r"| net0 \| 10 steps \| guidance 2 | 1 | 0.2 |")
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1  # as many cells in each
     assert not context["variants"]
 
 
