@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.system.test_train import run, weights
-from tta_bench.models.bundle import load_network
+from tta_bench.models.bundle import load_network, read_card
 from tta_bench.models.codec import Codec
 from tta_bench.systems.ditar import load_ditar
 from tta_bench.systems.protocol import Clip
@@ -93,11 +93,12 @@ def test_the_kept_encoder_makes_the_same_latents_and_the_decoder_is_trained(made
 
 
 def test_distill_takes_a_ditar_teacher(made: Path, tmp_path: Path) -> None:
-    distilled = run("distill", "--teacher", made / "out", "--weighting", "snr_plus_one", "--steps", "200,10", "--out", tmp_path / "d", "--clips", 24,
+    distilled = run("distill", "--teacher", made / "out", "--weighting", "snr_plus_one", "--steps", "200,10", "--out", tmp_path / "d",
                     "--updates", 3, "--guided-updates", 3, "--batch", 8, "--threads", 1, "--device", "cpu")  # fmt: skip
     assert (distilled.returncode, distilled.stderr) == (0, "")
     assert {"lm.safetensors", "guided.safetensors", "student-snr_plus_one-10.safetensors"} <= set(weights(tmp_path / "d"))
     assert load_ditar("student-snr_plus_one-10", tmp_path / "d").guidance_scales == (1.0, 6.0)
+    assert read_card(tmp_path / "d", "guided")["data"] == read_card(made / "out", "teacher")["data"]  # its clips, unless others are asked for
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class DistillConfig(Settings):
 
     updates: of every stage, or one number for each. guided_updates, guidance_scales: of stage 1, which a teacher without guidance needs first;
     without both, the guided student that lies beside the teacher is taken where there is one. data: a manifest, its audio in `folder`;
-    without it SynthCaps, `clips` clips.
+    without it SynthCaps, `clips` clips, by default those that the teacher was trained on.
 
     Of pipelines only: clip_s, to which audio is cut or padded (the pipeline's own length by default); export_guidance, the guidance scale that is
     folded into the students (2.5 by default; guidance_scales is that one scale, unless it is given, and must hold it); gradient_checkpointing;
@@ -97,11 +97,11 @@ class DistillConfig(Settings):
             raise ValueError("clip_s cuts the audio of data, which is not given; leave it out")
         return self
 
-    def training(self, clip_s: float) -> TrainConfig:
-        """The sections of a training configuration that do it, on clips of the teacher's length."""
+    def training(self, clip_s: float, synth: Mapping[str, Any] | None = None) -> TrainConfig:
+        """The sections of a training configuration that do it, on clips of the teacher's length. synth: which clips of SynthCaps by default."""
         common = {"batch": self.batch, "learning_rate": self.learning_rate, "warm_up": 0, "decay": "linear", "autocast": self.precision != "no"}
         lowest, highest = self.guidance_scales or (GuidedRecipe.model_fields[name].default for name in ("lowest_scale", "highest_scale"))
-        synth = {} if self.clips is None else {"clips": self.clips}
+        synth = synth or {} if self.clips is None else {"clips": self.clips}
         values = {
             "out": self.out, "seed": self.seed,
             "data": {"manifest": self.data, "folder": self.folder, "clip_s": clip_s} if self.data else synth,
@@ -127,8 +127,15 @@ def distill(config: DistillConfig, progress: Progress = silent) -> list[str]:
     if card["kind"] not in ("denoiser", "locdit") or "steps" not in card:
         raise InputError(f"--teacher {config.teacher}: {name} is a {card['kind']}, not a trained denoiser; name the teacher")
     if card["steps"] != config.steps[0]:
-        raise ConfigError(f"--steps {config.steps[0]}: {name} takes {card['steps']} steps; the list starts with the teacher's own")
-    training = config.training(card.get("data", {}).get("clip_s", CLIP_S))
+        own = ",".join(map(str, (card["steps"], *(count for count in config.steps if count < card["steps"]))))
+        raise ConfigError(f"--steps {config.steps[0]}: {name} takes {card['steps']} steps; the list starts with the teacher's own, e.g. {own}")
+    theirs = card.get("data", {})
+    if theirs.get("manifest") and not (config.data or config.clips):
+        raise ConfigError(
+            f"--data is missing: {name} was trained on {theirs['manifest']}; name that or another manifest, or give --clips for SynthCaps"
+        )
+    synth = {key: theirs[key] for key in ("clips", "split", "seed", "captions_per_clip") if key in theirs}
+    training = config.training(theirs.get("clip_s", CLIP_S), synth)
     assert training.guided is not None
     shop = Workshop(training, progress)
     has_guidance = "guidance_scales" in card

@@ -70,8 +70,8 @@ class SystemConfig(Settings):
     network: its name in the `bundle` folder (default: the package's), where {steps} stands for the step count. steps: network evaluations per
     guidance branch, up to 10,000; of DiTAR per patch, too. samplers: see `tta_bench.diffusion.samplers`. temperatures: of DiTAR, see
     `tta_bench.diffusion.temperature`. stop: whether DiTAR ends a clip where its language model says so, else at the longest it knows.
-    streaming_batches: batch sizes at which time to first audio is measured, `timing_repeats` times each; a system that cannot stream has its first
-    when all is done.
+    streaming_batches: batch sizes at which time to first audio is measured, `timing_repeats` times each, but once at least; a system that cannot
+    stream has its first when all is done.
     pipeline: folder or hub name of an AudioLDM, AudioLDM 2, Stable Audio or Tango pipeline, {steps} as above; steps are its
     `num_inference_steps`, samplers "own", "ddim", "dpmpp_2m". audio_s: length of a clip, by default the pipeline's. precision, compile,
     channels_last: how it runs; the last two and fp16 need device = "cuda".

@@ -36,19 +36,20 @@ def time_streams(out: Path, config: RunConfig, cells: Sequence[Cell], there: Col
     """Bring out/streaming.json up to date for the rows of `cells` whose system has `streaming_batches` and whose audio is `there`.
 
     Rows in turn and sizes in turn, repeat by repeat, so that what slows the machine for a while slows all of them. Readings of a row that has other
-    networks now are dropped. Rows that failed, with the reason.
+    networks now are dropped. With `timing_repeats` = 0 once, since generation says nothing of it. Rows that failed, with the reason.
     """
     sizes = _sizes(config)
     rows = {str(cell.row): cell for cell in reversed(cells) if _key(cell) in sizes and cell.cell_id in there}  # of several seeds the first
     failed: dict[str, str] = {}
-    if not rows or not config.timing_repeats:
+    if not rows:
         return failed
+    repeats = max(1, config.timing_repeats)
     host, path = describe_host(config.device), out / "streaming.json"
     now = {name: cell.source.checksum for name, cell in rows.items()}
     readings = [item for item in _read(path) if item["row"] not in now or item.get("checksum") == now[item["row"]]]
     warm: set[tuple[str, int]] = set()
     wanted = [(name, size) for name, cell in rows.items() for size in sizes[_key(cell)]]
-    for repeat in range(config.timing_repeats):
+    for repeat in range(repeats):
         for i, (name, size) in enumerate(wanted):
             mine = [item for item in readings if (item["row"], item["batch"], item["host"]) == (name, size, host)]
             if name in failed or len(mine) > repeat:
@@ -61,7 +62,7 @@ def time_streams(out: Path, config: RunConfig, cells: Sequence[Cell], there: Col
                 readings.append({"host": host, "row": name, "checksum": rows[name].source.checksum, "batch": size, **made})
             except Exception as error:  # noqa: BLE001 - whatever a model raises costs its times, never the run
                 failed[name] = f"could not be streamed, {size} at a time: {reason(error)}"
-            progress("streaming", repeat * len(wanted) + i + 1, config.timing_repeats * len(wanted), f"{name}, batch {size}")
+            progress("streaming", repeat * len(wanted) + i + 1, repeats * len(wanted), f"{name}, batch {size}")
         write_text(path, json.dumps({"format": FORMAT, "readings": readings}, indent=1) + "\n")
     return failed
 

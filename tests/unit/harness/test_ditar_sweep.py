@@ -141,11 +141,19 @@ def test_a_clip_may_end_or_go_on(world: Path, tmp_path: Path) -> None:
 
 def test_runs_at_two_temperatures_make_one_curve(world: Path, tmp_path: Path) -> None:
     def at(temperature: float) -> RunData:
-        system = {"name": "a", "network": "ditar/teacher", "bundle": str(world / "bundle"), "steps": [2], "temperatures": [temperature]}
+        system = {
+            "name": "a",
+            "network": "ditar/teacher",
+            "bundle": str(world / "bundle"),
+            "steps": [2],
+            "temperatures": [temperature],
+            "streaming_batches": [1],
+        }
         return load_run(sweep(config_of(world, out=str(tmp_path / f"{temperature}"), systems=[system], metrics=["clap"], timing_repeats=0)).run)
 
     for runs in ([at(1.0), at(0.5)], [at(0.5), at(1.0)]):
         whole = merged(runs)
+        assert len(whole.streams) == 2  # read once each, though nothing else is timed
         (line,) = series_along(variants_of(whole, results_of(whole)), "temperature")
         assert [place for place, _ in line.points] == [0.5, 1.0]
 
