@@ -44,6 +44,10 @@ def other_codec(folder: Path) -> None:
     write_card(folder / "b", "teacher", read_card(folder / "b", "teacher") | {"codec_sha256": "0"})
 
 
+def of_a_manifest(folder: Path) -> None:
+    write_card(folder / "b", "teacher", read_card(folder / "b", "teacher") | {"data": {"manifest": "mine.csv", "clip_s": 2.0}})
+
+
 def edited_card(folder: Path) -> None:
     card = json.loads((folder / "b" / "teacher.json").read_text())
     (folder / "b" / "teacher.json").write_text(json.dumps(card | {"guidance_scales": [1.0, 4.0]}))
@@ -72,6 +76,7 @@ def nothing(folder: Path) -> None:
 
 
 TABLE: dict[str, tuple[Callable[[Path], None], str, tuple[str, ...]]] = {
+    "a teacher's own audio not named": (of_a_manifest, DISTILL, ("--data is missing", "teacher was trained on mine.csv")),
     "no configuration": (nothing, "train no.toml", ("no.toml", "cannot be read")),
     "unknown section": (toml('out = "o"\n[codex]\nupdates = 1'), "train c.toml", ("c.toml", "'codex'", "did you mean codec")),
     "unknown key": (toml('out = "o"\n[codec]\nupdate = 1'), "train c.toml", ("c.toml", "codec.update")),

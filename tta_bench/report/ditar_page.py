@@ -45,6 +45,7 @@ class DitarPage:
             "changes": [self._change(change) for change in self.changes],
             "stream_plots": self._stream_plots(),
             "stream_heads": [head(name, i == 0) for i, name in enumerate(_STREAM_HEADS)],
+            "stream_note": STREAM_NOTE,
             "streams": [[_plain(text) for text in _stream(stream)] for stream in self.streams],
             "ditar": bool(drawn or self.streams),
         }
@@ -77,7 +78,7 @@ class DitarPage:
             ]
             lines += ["", "### From one setting to the next", "", CHANGES_NOTE, "", *markdown_table(["from → to", "of", *names], rows)]
         if self.streams:
-            lines += ["", "## Streaming", "", *markdown_table(_STREAM_HEADS, [_stream(stream) for stream in self.streams])]
+            lines += ["", "## Streaming", "", STREAM_NOTE, "", *markdown_table(_STREAM_HEADS, [_stream(stream) for stream in self.streams])]
         return lines
 
 
@@ -85,6 +86,11 @@ VARIANTS_NOTE = (
     "Rows that differ in their training seed only stand together: mean with a 95 % interval over trainings (Student's t), or over clips "
     "where there is one training. History in patches; none where one patch is the whole clip. Steps are of each patch, NFE of the longest clip: "
     "small patches take more evaluations, and their history fewer frames."
+)
+STREAM_NOTE = (
+    "First audio: seconds from the request until every clip of the batch has its first samples. Real-time factor: of one clip, seconds from "
+    "the request to its last sample for a second of it, not shared among the batch as in the table of results; below 1 what comes keeps up "
+    "with the ear. Medians; bars are quartiles. A system that makes whole clips has its first audio with its last."
 )
 CHANGES_NOTE = "Differences between neighbours, paired by training seed. Bold: the 95 % interval leaves out 0 (one in twenty does by chance)."
 _LEAD = ("network", "patch", "history", "history [frames]", "temperature", "steps", "NFE", "guidance", "trainings")
