@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tta_bench.config import EvaluateConfig, parse_settings
 from tta_bench.embedders.load import load_embedder as load_embedder
 from tta_bench.embedders.protocol import Embedder
+from tta_bench.errors import ConfigError
 from tta_bench.harness.evaluate import Evaluation
 from tta_bench.harness.evaluate import evaluate as run_evaluation
 from tta_bench.harness.progress import Progress, silent
@@ -80,19 +81,22 @@ def sweep(
 
 
 def load_system(
-    name: str, folder: str | Path | None = None, *, sampler: str | None = None, device: str = "cpu"
+    name: str, folder: str | Path | None = None, *, sampler: str | None = None, device: str = "cpu", temperature: float = 1.0
 ) -> LatentSystem | DitarSystem | DiffusersSystem:
     """The system of network `name`: "teacher", "guided" or "student-WEIGHTING-STEPS" of the package, or of a bundle's `folder`, the same of
     DiTAR with "ditar/" before it; of a pretrained pipeline with "diffusers:" before its folder or hub name. sampler: "ddim" by default, of a
-    pipeline "own".
+    pipeline "own". temperature: of DiTAR, see `tta_bench.diffusion.temperature`.
 
-    `.generate(clips, steps=, guidance_scale=, seed=)` yields (clip_id, (T,) float32 audio). Raises WeightsError for networks that are not there.
+    `.generate(clips, steps=, guidance_scale=, seed=)` yields (clip_id, (T,) float32 audio). Raises WeightsError for networks that are not there,
+    ConfigError for a temperature outside [0, 1], or another than 1 of what is no DiTAR.
     """
     if name.startswith("diffusers:"):
+        if temperature != 1.0:
+            raise ConfigError(f"{name}: temperature is of DiTAR alone; leave it out")
         from tta_bench.systems.diffusers import load_diffusers
         from tta_bench.systems.pipelines import Options
 
         return load_diffusers(name.removeprefix("diffusers:"), sampler=sampler or "own", options=Options(device))
     from tta_bench.harness.bundled import load_system as load_bundled
 
-    return load_bundled(name, Path(folder) if folder else None, sampler or "ddim", device)
+    return load_bundled(name, Path(folder) if folder else None, sampler or "ddim", device, temperature)

@@ -91,11 +91,16 @@ def _loaded(name: str, folder: Path, device: str, checksum: str) -> LatentSystem
     return system
 
 
-def load_system(name: str, folder: Path | None = None, sampler: str = "ddim", device: str = "cpu") -> LatentSystem | DitarSystem:
+def load_system(
+    name: str, folder: Path | None = None, sampler: str = "ddim", device: str = "cpu", temperature: float = 1.0
+) -> LatentSystem | DitarSystem:
     """The system of a network of a bundle's folder, of whichever family. Raises as `load_latent` and `load_ditar` do."""
     folder, name = located(name, folder)
-    load = load_ditar if read_card(folder, name)["kind"] == "locdit" else load_latent
-    return load(name, folder, sampler, device)
+    if read_card(folder, name)["kind"] == "locdit":
+        return load_ditar(name, folder, sampler, device, temperature)
+    if temperature != 1.0:
+        raise ConfigError(f"{name}: temperature is of DiTAR alone; leave it out")
+    return load_latent(name, folder, sampler, device)
 
 
 def located(name: str, folder: Path | None = None) -> tuple[Path, str]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
+import tta_bench
+from tta_bench.errors import ConfigError
 from tta_bench.harness.bundle_systems import bundle_systems
 from tta_bench.harness.run_config import resolve_run
 from tta_bench.models.bundle import assets, load_network, read_card
 from tta_bench.models.ditar import LocDiT, PatchLM
+from tta_bench.systems.protocol import Clip
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -40,3 +44,12 @@ def test_ditar_takes_little_room_and_its_cards_tell_no_place() -> None:
     teacher, card = load_network(assets() / "ditar", "teacher", LocDiT)
     assert (lm.shape.patch, teacher.shape.patch, teacher.shape.history) == (4, 4, 8)
     assert card["recipe"]["updates"] >= 1000
+
+
+def test_temperature_from_python() -> None:
+    made = tta_bench.load_system("ditar/student-bsa-1", temperature=0.0)
+    first, second = (dict(made.generate([Clip("a", "A dog barks")], steps=1, guidance_scale=2.0, seed=seed))["a"] for seed in (0, 1))
+    assert np.array_equal(first, second)
+    for name in ("teacher", "diffusers:nowhere"):
+        with pytest.raises(ConfigError, match="temperature is of DiTAR alone"):
+            tta_bench.load_system(name, temperature=0.5)
