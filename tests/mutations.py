@@ -162,12 +162,12 @@ MUTATIONS = [
     ("a student's scale ignored", "systems/ditar.py", "scale = torch.full((len(h),), guidance_scale, device=h.device)", "scale = torch.full((len(h),), 1.0, device=h.device)", DITAR),
     ("clips that ended wait for the others", "systems/ditar.py", "yield rows.tolist(), None", "pass", DITAR),
     ("students learn padding", "harness/distillation.py", "if self.corpus.frames is not None:", "if False:", DITAR_TRAINING),
-    ("losses of each process's own patches", "harness/train_ditar.py", "float((self._last(whole) + 1).mean() * len(share))", "float((self._last(drawn.chosen) + 1).sum())", DITAR_TRAINING),
+    ("losses of each process's own patches", "harness/train_ditar.py", "float((self._last(drawn.whole) + 1).mean() * len(share))", "float((self._last(drawn.chosen) + 1).sum())", DITAR_TRAINING),
     ("streams of another network kept", "harness/streaming.py", 'or item.get("checksum") == now[item["row"]]', "or True", DITAR_SWEEP),
     ("times of another network kept", "harness/timing.py", "now.get(name, made) == made", "True", DITAR_SWEEP),
     ("a temperature beside the grid", "harness/bundled.py", "if len(points) > 1:", "if False:", DITAR_SWEEP),
     ("one card for runs at two temperatures", "harness/run_plan.py", ' and "temperature" not in first', "", DITAR_SWEEP),
-    ("scores over other numbers of clips averaged", "report/patches.py", "len({estimate.n for estimate in found}) == 1", "True", PATCHES),
+    ("scores over other numbers of clips averaged", "report/patches.py", "len({n for _, n in found}) == 1", "True", PATCHES),
 ]  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from tta_bench.config import EvaluateConfig, parse_settings
 from tta_bench.embedders.load import load_embedder as load_embedder
 from tta_bench.embedders.protocol import Embedder
-from tta_bench.errors import ConfigError
 from tta_bench.harness.evaluate import Evaluation
 from tta_bench.harness.evaluate import evaluate as run_evaluation
 from tta_bench.harness.progress import Progress, silent
@@ -91,8 +90,9 @@ def load_system(
     ConfigError for a temperature outside [0, 1], or another than 1 of what is no DiTAR.
     """
     if name.startswith("diffusers:"):
-        if temperature != 1.0:
-            raise ConfigError(f"{name}: temperature is of DiTAR alone; leave it out")
+        from tta_bench.systems.request import refuse_temperature
+
+        refuse_temperature(name, temperature)
         from tta_bench.systems.diffusers import load_diffusers
         from tta_bench.systems.pipelines import Options
 

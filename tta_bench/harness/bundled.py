@@ -17,6 +17,7 @@ from tta_bench.models.bundle import assets, read_card
 from tta_bench.systems.ditar import DitarSystem, load_ditar
 from tta_bench.systems.latent import LatentSystem, load_latent
 from tta_bench.systems.protocol import System
+from tta_bench.systems.request import refuse_temperature
 
 _COMPANIONS = {"denoiser": ("codec", "text"), "locdit": ("codec", "lm")}  # of a denoiser, by its kind
 _FAMILIES = {"denoiser": "latent", "locdit": "ditar"}
@@ -98,8 +99,7 @@ def load_system(
     folder, name = located(name, folder)
     if read_card(folder, name)["kind"] == "locdit":
         return load_ditar(name, folder, sampler, device, temperature)
-    if temperature != 1.0:
-        raise ConfigError(f"{name}: temperature is of DiTAR alone; leave it out")
+    refuse_temperature(name, temperature)
     return load_latent(name, folder, sampler, device)
 
 

@@ -98,10 +98,10 @@ class DistillConfig(Settings):
         return self
 
     def training(self, clip_s: float, synth: Mapping[str, Any] | None = None) -> TrainConfig:
-        """The sections of a training configuration that do it, on clips of the teacher's length. synth: which clips of SynthCaps by default."""
+        """The sections of a training configuration that do it, on clips of the teacher's length. synth: by default, which clips of SynthCaps."""
         common = {"batch": self.batch, "learning_rate": self.learning_rate, "warm_up": 0, "decay": "linear", "autocast": self.precision != "no"}
         lowest, highest = self.guidance_scales or (GuidedRecipe.model_fields[name].default for name in ("lowest_scale", "highest_scale"))
-        synth = synth or {} if self.clips is None else {"clips": self.clips}
+        synth = {"clips": self.clips} if self.clips else (synth or {})
         values = {
             "out": self.out, "seed": self.seed,
             "data": {"manifest": self.data, "folder": self.folder, "clip_s": clip_s} if self.data else synth,
@@ -134,8 +134,7 @@ def distill(config: DistillConfig, progress: Progress = silent) -> list[str]:
         raise ConfigError(
             f"--data is missing: {name} was trained on {theirs['manifest']}; name that or another manifest, or give --clips for SynthCaps"
         )
-    synth = {key: theirs[key] for key in ("clips", "split", "seed", "captions_per_clip") if key in theirs}
-    training = config.training(theirs.get("clip_s", CLIP_S), synth)
+    training = config.training(theirs.get("clip_s", CLIP_S), theirs)
     assert training.guided is not None
     shop = Workshop(training, progress)
     has_guidance = "guidance_scales" in card

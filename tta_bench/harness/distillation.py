@@ -23,7 +23,7 @@ from tta_bench.errors import ConfigError
 from tta_bench.harness.recipe import GuidedRecipe, Optimisation
 from tta_bench.harness.teachers import Teacher, Text
 from tta_bench.harness.train_teacher import LatentCorpus, at_level, draw
-from tta_bench.harness.training import Batch, Objective, batch_indices
+from tta_bench.harness.training import Batch, Objective
 from tta_bench.rng import generator
 
 BINS = 10  # of the loss log over noise levels, at most: bins of a stage hold equally many steps
@@ -88,8 +88,7 @@ class _StudentTask:
         if self.corpus.frames is not None:
             length = self.corpus.latents.shape[2]
             within = np.arange(length) < self.corpus.frames[drawn.chosen][:, None, None]
-            whole = batch_indices(self.seed, self.stream, len(self.corpus), self.recipe.batch, step)
-            kept |= {"within": torch.from_numpy(within).float().to(device), "filled": float(self.corpus.frames[whole].mean() / length)}
+            kept |= {"within": torch.from_numpy(within).float().to(device), "filled": float(self.corpus.frames[drawn.whole].mean() / length)}
         return kept | {"text": {key: value.clone() for key, value in text.items()}, "guidance_scale": guidance_scale, "bins": self.bins}
 
     @property

@@ -59,7 +59,7 @@ def time_streams(out: Path, config: RunConfig, cells: Sequence[Cell], there: Col
                     time_stream(rows[name], size, config.device)  # what comes first in a process pays for what is made once
                     warm.add((name, size))
                 made = time_stream(rows[name], size, config.device)
-                readings.append({"host": host, "row": name, "checksum": rows[name].source.checksum, "batch": size, **made})
+                readings.append({"host": host, "row": name, "checksum": now[name], "batch": size, **made})
             except Exception as error:  # noqa: BLE001 - whatever a model raises costs its times, never the run
                 failed[name] = f"could not be streamed, {size} at a time: {reason(error)}"
             progress("streaming", repeat * len(wanted) + i + 1, repeats * len(wanted), f"{name}, batch {size}")

@@ -18,7 +18,7 @@ from tta_bench.errors import ConfigError
 from tta_bench.harness.ditar_teacher import patch_v
 from tta_bench.harness.recipe import DitarRecipe
 from tta_bench.harness.train_teacher import LatentCorpus, draw
-from tta_bench.harness.training import Batch, Objective, batch_indices, initial_weights, noise
+from tta_bench.harness.training import Batch, Objective, initial_weights, noise
 from tta_bench.models.ditar import LMShape, LocDiT, LocDiTShape, PatchLM, frames_of, histories, patches_of
 from tta_bench.models.text import Vocabulary
 from tta_bench.rng import generator
@@ -84,7 +84,7 @@ class DitarTask:
         size = self.recipe.batch
         drawn = draw(self.corpus, self.seed, self.name, step, size, share, device)
         rng = generator(self.seed, "patches", self.name, step)
-        count, whole = size * self.patches, batch_indices(self.seed, self.name, len(self.corpus), size, step)
+        count = size * self.patches
         uniform = ((rng.permutation(count) + rng.random(count)) / count).reshape(size, self.patches)[share]
         dropped = rng.random((size, self.patches))[share] < self.recipe.drop_state
         log_snr = self.schedule.log_snr(torch.from_numpy(uniform).to(device))
@@ -98,7 +98,7 @@ class DitarTask:
             "tokens": self.objective.lm.tokenise(drawn.captions).to(device),
             "dropped": torch.from_numpy(dropped).to(device),
             "last": torch.from_numpy(self._last(drawn.chosen)).to(device),
-            "patches": float((self._last(whole) + 1).mean() * len(share)),
+            "patches": float((self._last(drawn.whole) + 1).mean() * len(share)),
         }
 
     def _past(self, x: Tensor, step: int, share: npt.NDArray[np.int64]) -> Tensor:

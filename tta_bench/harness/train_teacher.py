@@ -41,10 +41,11 @@ class LatentCorpus:
 class Draw:
     """What every denoiser's update draws, of the whole batch and then the process's share: the same for all weightings of one seed.
 
-    chosen: (B,) numbers of clips in the corpus. x: (B, ...) latents. eps: noise alike. captions: B texts. uniform: (B,) in (0, 1), one in each
-    B-th part: for times or steps.
+    whole: numbers of the whole batch's clips in the corpus; chosen: (B,) those of the share. x: (B, ...) latents. eps: noise alike. captions: B
+    texts. uniform: (B,) in (0, 1), one in each B-th part: for times or steps.
     """
 
+    whole: npt.NDArray[np.int64]
     chosen: npt.NDArray[np.int64]
     x: Tensor
     eps: Tensor
@@ -54,14 +55,15 @@ class Draw:
 
 def draw(corpus: LatentCorpus, seed: int, name: str, step: int, batch: int, share: npt.NDArray[np.int64], device: torch.device) -> Draw:
     """Draw update `step` of the training `name`."""
-    chosen = batch_indices(seed, name, len(corpus), batch, step)[share]
+    whole = batch_indices(seed, name, len(corpus), batch, step)
+    chosen = whole[share]
     eps = noise(seed, name, step, (batch, *corpus.latents.shape[1:]))[share]
     rng = generator(seed, "draw", name, step)
     uniform = ((rng.permutation(batch) + rng.random(batch)) / batch)[share]
     variant = rng.random(batch)[share]
     captions = [corpus.captions[i][int(v * len(corpus.captions[i]))] for i, v in zip(chosen, variant, strict=True)]
     x = torch.from_numpy(corpus.latents[chosen]).to(device)
-    return Draw(chosen, x, torch.from_numpy(eps).to(device), captions, torch.from_numpy(uniform).to(device))
+    return Draw(whole, chosen, x, torch.from_numpy(eps).to(device), captions, torch.from_numpy(uniform).to(device))
 
 
 def at_level(drawn: Draw, log_snr: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from tta_bench.errors import ExtraMissing, MetricError
+from tta_bench.errors import ExtraMissing, InputError, MetricError
 from tta_bench.metrics.clips import Array, ClipRows, TwoSampleMetric, paired
 from tta_bench.metrics.score import Score, of_contributions
+
+_ERRORS = ("substitute", "delete", "insert")  # as jiwer calls them
 
 
 def event_error_rate(asked: Any, heard: Any) -> float:
@@ -84,11 +86,13 @@ class EventErrorRate(TwoSampleMetric):
 def _counts(pairs: Sequence[tuple[Array, Array]], jiwer: Any) -> list[tuple[int, ...]]:
     """Substitutions, deletions and insertions of each pair of places, in the orders that have the fewest of them."""
     tried = [(i, *both) for i, (asked, heard) in enumerate(pairs) for both in product(orders(asked, heard), orders(heard, asked))]
-    aligned = jiwer.process_words([_text(wanted) for _, wanted, _ in tried], [_text(got) for *_, got in tried]).alignments
+    counts = jiwer.process_words([_text(wanted) for _, wanted, _ in tried], [_text(got) for *_, got in tried])
+    kinds = [tuple(sum(map(_length, (c for c in chunks if c.type == kind))) for kind in _ERRORS) for chunks in counts.alignments]
+    if sum(map(sum, kinds)) != counts.substitutions + counts.deletions + counts.insertions:
+        raise InputError("this version of jiwer aligns otherwise than it counts; install jiwer 4")
     fewest: dict[int, tuple[int, ...]] = {}
-    for (i, *_), chunks in zip(tried, aligned, strict=True):
-        kinds = tuple(sum(_length(chunk) for chunk in chunks if chunk.type == kind) for kind in ("substitute", "delete", "insert"))
-        fewest[i] = min(fewest.get(i, kinds), kinds, key=sum)
+    for (i, *_), errors in zip(tried, kinds, strict=True):
+        fewest[i] = min(fewest.get(i, errors), errors, key=sum)
     return [fewest[i] for i in range(len(pairs))]
 
 

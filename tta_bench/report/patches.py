@@ -59,22 +59,17 @@ class Variant:
         """Mean and 95 % interval over trainings; of a single one, its own interval over clips. None where a training has no value, or one over other
         clips than the rest.
         """
-        found = _comparable([row.estimates.get(column) for row in self.rows.values()])
-        if len(found) < 2:
-            return found[0] if found else None
-        return estimate_from(mean_score([str(seed) for seed in self.rows], np.array([_value(estimate) for estimate in found])))
+        found = [row.estimates.get(column) for row in self.rows.values()]
+        values = _comparable(found)
+        if len(values) > 1:
+            return estimate_from(mean_score([str(seed) for seed in self.rows], np.array(values)))
+        return found[0] if values else None
 
 
-def _comparable(estimates: Sequence[Estimate | None]) -> list[Estimate]:
-    """All of them, or none where one lacks a value or is over another number of clips than the rest."""
-    found = [estimate for estimate in estimates if estimate is not None and estimate.value is not None]
-    return found if len(found) == len(estimates) and len({estimate.n for estimate in found}) == 1 else []
-
-
-def _value(estimate: Estimate) -> float:
-    """Of one that has a value."""
-    assert estimate.value is not None
-    return estimate.value
+def _comparable(estimates: Sequence[Estimate | None]) -> list[float]:
+    """The values of all, or of none where one lacks it or is over another number of clips than the rest."""
+    found = [(estimate.value, estimate.n) for estimate in estimates if estimate is not None and estimate.value is not None]
+    return [value for value, _ in found] if len(found) == len(estimates) and len({n for _, n in found}) == 1 else []
 
 
 @dataclass(frozen=True)
@@ -186,9 +181,8 @@ def changes_along(series: Series, columns: Sequence[Column]) -> list[Change]:
         estimates = {}
         for column in columns:
             a, b = ([variant.rows[seed].estimates.get(column) for seed in seeds] for variant in (first, second))
-            found_both = _comparable([*a, *b])
-            if len(found_both) >= 4:
-                values = np.array([_value(estimate) for estimate in found_both]).reshape(2, -1)
+            values = np.array(_comparable([*a, *b])).reshape(2, -1)
+            if values.shape[1] >= 2:
                 estimates[column] = estimate_from(mean_score([str(seed) for seed in seeds], values[1] - values[0]))
         if estimates:
             found.append(Change(series, before, after, estimates))

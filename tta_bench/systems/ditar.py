@@ -94,8 +94,9 @@ class DitarSystem:
         """(C, L) of each clip of one batch. Raises as `generate` does."""
         parts: list[list[Tensor]] = [[] for _ in clips]
         for rows, patch in self._walk(clips, self._checked(clips, steps, guidance_scale, seed)):
-            for row, latents in zip(rows, () if patch is None else patch, strict=patch is not None):
-                parts[row].append(latents)
+            if patch is not None:
+                for row, latents in zip(rows, patch, strict=True):
+                    parts[row].append(latents)
         return [torch.cat(part, dim=1) for part in parts]
 
     @torch.inference_mode()

@@ -33,3 +33,9 @@ def check_request(name: str, steps: object, guidance_scale: float, seed: object)
             raise ConfigError(f"{name}: {key} = {value!r} must be a whole number")
     if not 0.0 <= guidance_scale <= HIGHEST_SCALE:
         raise ConfigError(f"{name}: guidance_scale = {guidance_scale!r} must lie between 0 and {HIGHEST_SCALE:g}; 1 is none")
+
+
+def refuse_temperature(name: str, temperature: float) -> None:
+    """Raises ConfigError for another temperature than 1 of a system that is no DiTAR."""
+    if temperature != 1.0:
+        raise ConfigError(f"{name}: temperature is of DiTAR alone; leave it out")

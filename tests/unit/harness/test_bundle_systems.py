@@ -10,6 +10,7 @@ import pytest
 import tta_bench
 from tta_bench.errors import ConfigError
 from tta_bench.harness.bundle_systems import bundle_systems
+from tta_bench.harness.bundled import located
 from tta_bench.harness.run_config import resolve_run
 from tta_bench.models.bundle import assets, load_network, read_card
 from tta_bench.models.ditar import LocDiT, PatchLM
@@ -24,8 +25,7 @@ def test_both_families_are_in_it_with_the_step_counts_of_their_students(quick: b
     assert {"teacher", "guided", "constant", "bsa", "ditar teacher", "ditar guided", "ditar constant", "ditar bsa"} <= names
     for system in config.systems:
         for steps in system.steps:
-            name = str(system.network).replace("{steps}", str(steps))
-            card = read_card(assets() / name.rpartition("/")[0], name.rpartition("/")[2])
+            card = read_card(*located(str(system.network).replace("{steps}", str(steps))))
             assert card["kind"] == ("locdit" if system.name.startswith("ditar ") else "denoiser")
             assert "{steps}" not in str(system.network) or (card["steps"], card["weighting"]) == (steps, system.name.split()[-1])
     streamed = {system.name for system in config.systems if system.streaming_batches}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from itertools import permutations
 
+import jiwer
 import numpy as np
 import pytest
 
-from tta_bench.errors import ExtraMissing, MetricError
+from tta_bench.errors import ExtraMissing, InputError, MetricError
 from tta_bench.metrics.clips import ClipRows
 from tta_bench.metrics.events import EventErrorRate, event_error_rate, orders
 from tta_bench.metrics.score import Score
@@ -137,6 +139,13 @@ def test_the_interval_holds_the_true_rate(rng: np.random.Generator) -> None:
     assert 0.9 < held < 0.98
     spread = np.std([score.value for score in scores], ddof=1)
     assert np.mean([score.std_error for score in scores if score.std_error]) == pytest.approx(spread, rel=0.15)
+
+
+def test_a_jiwer_that_counts_otherwise_than_it_aligns(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = jiwer.process_words
+    monkeypatch.setattr(jiwer, "process_words", lambda *texts: dataclasses.replace(count(*texts), insertions=7))
+    with pytest.raises(InputError, match="aligns otherwise than it counts"):
+        event_error_rate([[1.0, 2.0]], [[1.0, 0.0]])
 
 
 def test_without_jiwer(monkeypatch: pytest.MonkeyPatch) -> None:
