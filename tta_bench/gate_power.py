@@ -42,7 +42,10 @@ def power(effect: npt.ArrayLike, chance: Chance, margin: float, tests: int, alph
     if chance.error == 0.0:
         return (size > margin).astype(np.float64)
     critical = critical_value(chance.dof, tests, alpha)
-    clear = 1.0 - np.asarray(nctdtr(chance.noise_dof, size / chance.error, critical))
+    centre = size / chance.error
+    missed = np.asarray(nctdtr(chance.noise_dof, centre, critical))
+    # far above the critical value what is missed is below the smallest float, and nctdtr gives NaN for it
+    clear = 1.0 - np.where(np.isnan(missed) & (centre > critical), 0.0, missed)
     spread = chance.error * math.sqrt((1.0 + (1.0 + chance.share) ** 2) / 2.0)
     over = ndtr((size - margin) / spread)
     return np.asarray(np.clip(np.nan_to_num(clear) + over - 1.0, 0.0, 1.0), dtype=np.float64)

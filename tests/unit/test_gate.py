@@ -264,6 +264,16 @@ def test_power_is_that_of_the_detectable_effect(rng: np.random.Generator) -> Non
         assert power(effect, chance, margin, 20, 0.01) == pytest.approx(0.9, abs=1e-6)
 
 
+def test_a_change_of_a_hundred_errors_is_as_sure_to_be_blocked_as_one_of_ten() -> None:
+    """SciPy's noncentral t is NaN where what it leaves is below the smallest float."""
+    for dof in (20.0, 60.5, 120.3, 255.0):
+        chance = Chance(0.01, 255, dof)
+        blocked = power(np.linspace(0.2, 3.0, 2000), chance, 0.1, 400, 0.01)
+        assert np.diff(blocked).min() > -1e-9
+        assert blocked[-1] == 1.0
+        assert power(-1.0, chance, 0.1, 400, 0.01) == 0.0
+
+
 def _one_of_each() -> list[Verdict]:
     key = row_score(np.zeros(3) + 0.5).key
     return [Verdict(key, name, text, blocks=name in ("WORSE", "MISSING", "NOT_FINITE", "INCOMPARABLE")) for name, text in VERDICTS.items()]

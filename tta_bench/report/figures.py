@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
 from tta_bench.gate import GateConfig
 from tta_bench.gate_power import Chance, power
@@ -37,6 +38,7 @@ STYLE: Any = {
 _FEW = 4  # curves whose bands can still be told apart
 _NEAR = 0.35  # of the height of the curves
 _LINE_OF_TEXT = 0.05
+_LABEL = 0.06  # of the width of the curves: room for three digits
 SeriesName = tuple[str, str | None, float | None]
 Series = dict[SeriesName, list[Result]]
 
@@ -68,14 +70,25 @@ def steps_figure(results: Results, column: Column, over: Literal["steps", "nfe"]
                 _curve(axes, [cost(row) for row in shown], [row.estimates[column] for row in shown], name, results, band)
         counts = sorted({cost(row) for rows in series.values() for row in rows})
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(counts))
-        axes.xaxis.set_minor_locator(NullLocator())
+        labelled = apart(counts)
+        axes.xaxis.set_major_locator(FixedLocator(labelled))
+        axes.xaxis.set_minor_locator(FixedLocator([count for count in counts if count not in labelled]))
         axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
         patches = " (DiTAR: of each patch)" * any(row.family == "ditar" for row in results.rows)
         axes.set_xlabel(f"steps{patches}" if over == "steps" else "network evaluations (guidance doubles a teacher's)")
         finish(figure, axes, column, [estimate.value for row in results.rows if not row.is_anchor and (estimate := row.estimates.get(column))])
         _anchors(axes, {row.key.system: row.estimates[column].value or 0.0 for row in results.rows if row.is_anchor and _has_value(row, column)})
         return figure
+
+
+def apart(counts: Sequence[int]) -> list[int]:
+    """Those of `counts` (positive, rising) whose labels have room on a logarithmic axis, the largest first."""
+    kept: list[int] = []
+    for count in reversed(counts):
+        if not kept or math.log(kept[-1] / count) >= _LABEL * math.log(counts[-1] / counts[0]):
+            kept.append(count)
+    return kept[::-1]
 
 
 def _anchors(axes: Axes, values: Mapping[str, float]) -> None:

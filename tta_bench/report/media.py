@@ -41,17 +41,23 @@ class Sample:
 
 
 def listening_columns(run: RunData) -> list[RowKey | None]:
-    """What stands side by side: the reference (None), the target, the teacher at few steps, every weighting at two step counts."""
+    """What stands side by side: the reference (None), the target, the teacher at few steps, the first system of every other family at its most
+    steps, every weighting at two step counts.
+    """
     system, sampler, longest = run.target
     rows = [row for row in run.rows if row.guidance_scale == _scale(run)]
     few = sorted({row.steps for row in rows if row.steps and row.steps <= 25}, reverse=True)
     students = {cell["system"] for cell in run.plan["cells"] if cell["weighting"]}
-    wanted = [row for row in rows if row[:3] == (system, sampler, longest)]
-    wanted += [row for row in rows if row.system == system and row.sampler == sampler and row.steps in few[:2] and row not in wanted]
+    own = sorted((row for row in rows if row[:2] == (system, sampler)), key=lambda row: -(row.steps or 0))
+    wanted = [row for row in own if row.steps == longest] + [row for row in own if row.steps in few][:2]
+    families = {cell["system"]: cell["family"] for cell in run.plan["cells"]}
+    first = {families[row.system]: row.system for row in reversed(rows) if row.steps}  # the last to come is the first of its family
+    heads = [name for family, name in reversed(first.items()) if family != families.get(system)]
+    wanted += [max((row for row in rows if row.system == name), key=lambda row: row.steps or 0) for name in heads]
     ends = list(dict.fromkeys([*few[:1], *few[-1:]]))
     wanted += [row for steps in ends for row in rows if row.system in students and row.steps == steps]
     others = [row for row in rows if row.system not in students and row.system != system and row.steps in ends]
-    return [None, *wanted, *(others if not students else [])]
+    return list(dict.fromkeys([None, *wanted, *(others if not students else [])]))
 
 
 def _scale(run: RunData) -> float | None:

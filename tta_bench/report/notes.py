@@ -13,6 +13,12 @@ def target_note(run: RunData) -> str:
     return f"{system} at {steps} step{'s' * (steps != 1)}{f' with sampler {sampler}' if sampler else ''}"
 
 
+def steps_notes(run: RunData) -> list[str]:
+    """That steps of DiTAR are not those of a clip, where a row is of it."""
+    there = any(cell["family"] == "ditar" for cell in run.plan["cells"])
+    return ["Steps of DiTAR are of each patch; its NFE are of the longest clip, its seconds of a whole one."] if there else []
+
+
 def length_notes(run: RunData) -> list[str]:
     """A sentence for every row whose clips are of other length than the reference's; rows that differ in their steps only share one."""
     found: dict[tuple[str, str], list[RowKey]] = {}

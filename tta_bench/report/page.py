@@ -14,7 +14,7 @@ from tta_bench.records import Record
 from tta_bench.report import figures
 from tta_bench.report.cells import cell, head, plots
 from tta_bench.report.media import Sample, columns_in
-from tta_bench.report.notes import target_note
+from tta_bench.report.notes import steps_notes, target_note
 from tta_bench.report.results import Column, Difference, Estimate, Result, Results
 from tta_bench.report.run_data import RunData
 from tta_bench.report.speed import Spread, chosen_passes
@@ -51,7 +51,7 @@ def main_table(run: RunData, results: Results) -> dict[str, Any]:
     partial = any(results.partial(row, column) for row in results.rows for column in results.columns)
     notes = [_ANCHOR_NOTE] if any(row.is_anchor for row in results.rows) else []
     notes += [PARTIAL_NOTE] if partial else []
-    notes += students_elsewhere(run)
+    notes += [*steps_notes(run), *students_elsewhere(run)]
     return {"heads": heads, "groups": [body for body in bodies if body["rows"]], "table_notes": " ".join(notes)}
 
 

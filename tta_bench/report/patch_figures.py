@@ -66,7 +66,7 @@ def streams_figure(streams: Sequence[Stream], what: str) -> Figure:
         else:
             axes.axhline(1.0, color=INK, lw=0.8, ls=(0, (1, 3)))
             axes.set_ylabel("real-time factor (lower is better; dotted: 1)")
-        figure.legend(loc="outside lower center", ncols=2)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=7)
         return figure
 
 

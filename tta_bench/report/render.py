@@ -14,7 +14,7 @@ from tta_bench.report.ditar_page import CHANGES_NOTE, VARIANTS_NOTE, DitarPage
 from tta_bench.report.fresh import note_rendered
 from tta_bench.report.media import samples_of
 from tta_bench.report.merge import merged
-from tta_bench.report.notes import length_notes, target_note
+from tta_bench.report.notes import length_notes, steps_notes, target_note
 from tta_bench.report.results import Result, Results, differences_of, results_of
 from tta_bench.report.run_data import RunData, load_run, pack_run
 from tta_bench.report.tables import results_csv, results_markdown, results_tex
@@ -109,7 +109,7 @@ class _Rendering:
             "Values with half-widths of 95 % intervals over clips, seeds averaged within each clip. Bold: best of the column. "
             f"Fidelity and speed-up refer to {target_note(self.run)}."
         )
-        notes = [self.subtitle(), intro, *page.students_elsewhere(self.run), *self.alerts()]
+        notes = [self.subtitle(), intro, *steps_notes(self.run), *page.students_elsewhere(self.run), *self.alerts()]
         return results_markdown(self.results, self.differences, self.title, notes) + "".join(f"{line}\n" for line in self.ditar.markdown())
 
     def subtitle(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from tta_bench.harness.run_config import RunConfig, resolve_run
 from tta_bench.harness.sweep import Sweep, sweep
 from tta_bench.models.bundle import load_network, read_card, save_network, write_card
 from tta_bench.models.ditar import PatchLM
+from tta_bench.report.media import listening_columns
 from tta_bench.report.merge import merged
+from tta_bench.report.notes import steps_notes
 from tta_bench.report.patches import series_along, variants_of
+from tta_bench.report.render import render
 from tta_bench.report.results import results_of
 from tta_bench.report.run_data import RunData, load_run
 
@@ -120,6 +124,16 @@ def test_time_to_first_audio_is_read_for_the_batches_asked_for_and_once(run: Run
     (done.run / "streaming.json").write_text("{")
     sweep(config_of(world))
     assert len(json.loads((done.run / "streaming.json").read_text())["readings"]) == len(readings)
+
+
+def test_a_report_says_what_a_step_of_it_is_and_plays_the_first_system_of_each_family(run: RunData, tmp_path: Path) -> None:
+    note = "Steps of DiTAR are of each patch; its NFE are of the longest clip, its seconds of a whole one."
+    report = render(run.folder, tmp_path / "report").parent
+    assert note in (report / "report.md").read_text(encoding="utf-8")
+    assert note in (report / "index.html").read_text(encoding="utf-8")
+    assert [str(row) for row in listening_columns(run)[:3]] == ["None", "teacher | 4 steps | guidance 3", "ditar | 4 steps | guidance 3"]
+    alone = [cell for cell in run.plan["cells"] if cell["family"] != "ditar"]
+    assert steps_notes(replace(run, plan={**run.plan, "cells": alone})) == []
 
 
 def test_a_clip_may_end_or_go_on(world: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tta_bench.errors import ConfigError, InputError
 from tta_bench.harness.run_config import RunConfig, resolve_run
 from tta_bench.harness.sweep import sweep
 from tta_bench.models.bundle import read_card, save_network, write_card
-from tta_bench.report.figures import pareto_front, steps_figure
+from tta_bench.report.figures import apart, pareto_front, steps_figure
 from tta_bench.report.fresh import is_fresh
 from tta_bench.report.merge import merged
 from tta_bench.report.notes import length_notes
@@ -391,6 +391,13 @@ def test_anchors_far_from_all_curves_are_named_at_the_edge(run: Path) -> None:
         else:
             assert f"{row.key.system}: {value:.3g} {'↑' if value > high else '↓'}" in "\n".join(words)
     assert any("↓" in word for word in words), "real audio is far below"
+
+
+def test_labels_of_an_axis_have_room() -> None:
+    assert apart([1, 5, 10, 20, 25, 50, 100, 200]) == [1, 5, 10, 25, 50, 100, 200]
+    assert apart([1, 5, 8, 10, 80, 100, 160, 200, 320, 400]) == [1, 5, 10, 100, 200, 400]
+    assert apart([4]) == [4]
+    assert apart([]) == []
 
 
 def test_pareto_front_by_hand() -> None:
