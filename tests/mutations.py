@@ -106,6 +106,7 @@ MUTATIONS = [
     ("a run of new rows alone passes the gate", "gate.py", 'all(item.verdict == "NEW" for item in verdicts) or any', "any", GATE),
     ("the error taken for known", "gate_power.py", "nctdtr(chance.noise_dof, centre, critical)", "ndtr(critical - centre)", GATE),
     ("an underflow counts as a miss", "gate_power.py", "np.isnan(missed) & (centre > critical), 0.0", "np.isnan(missed) & (centre > critical), 1.0", GATE),
+    ("one codec's anchors for all families", "harness/catalogue.py", 'found.setdefault(read_card(folder, "codec")["sha256"]', 'found.setdefault("the"', DITAR_SWEEP),
     ("captions of a sweep not noted", "harness/sweep.py", "self.captions, self.about(cell), made_from_captions=True", "self.captions, self.about(cell)", SWEEP),
     ("drift left in the speed-up", "report/speed.py", "dict(zip(rows, (1.0 + drift * shares).tolist(), strict=True))", "dict.fromkeys(rows, 1.0)", "tests/unit/report"),
     ("a run that was touched taken for finished", "harness/stamp.py", "found.st_mtime_ns, found.st_ctime_ns", "0, 0", "tests/unit/harness/test_stamp.py"),

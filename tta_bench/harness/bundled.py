@@ -28,8 +28,7 @@ def bundle_source(system: SystemConfig, sampler: str, temperature: float, steps:
 
     Raises ConfigError for what it cannot be asked for, WeightsError for a card that is missing or damaged.
     """
-    assert system.network is not None
-    folder, name = located(system.network.replace("{steps}", str(steps)), system.bundle)
+    folder, name = network_place(system, steps)
     card = read_card(folder, name)
     kind = card["kind"]
     if kind not in _COMPANIONS:
@@ -101,6 +100,12 @@ def load_system(
         return load_ditar(name, folder, sampler, device, temperature)
     refuse_temperature(name, temperature)
     return load_latent(name, folder, sampler, device)
+
+
+def network_place(system: SystemConfig, steps: int) -> tuple[Path, str]:
+    """Folder and name of a system's network at one step count."""
+    assert system.network is not None
+    return located(system.network.replace("{steps}", str(steps)), system.bundle)
 
 
 def located(name: str, folder: Path | None = None) -> tuple[Path, str]:

@@ -11,14 +11,14 @@ from typing import Any
 
 from tta_bench.errors import ConfigError
 from tta_bench.files import digest
-from tta_bench.harness.bundled import bundle_source
+from tta_bench.harness.bundled import bundle_source, network_place
 from tta_bench.harness.generate import Setting
 from tta_bench.harness.material import Material, clips_digest
 from tta_bench.harness.pretrained import folder_source, pipeline_source
 from tta_bench.harness.run_config import RunConfig, SystemConfig
 from tta_bench.harness.source import Source
 from tta_bench.metrics.suite import METRICS
-from tta_bench.models.bundle import assets, read_card
+from tta_bench.models.bundle import read_card
 from tta_bench.rows import RowKey
 from tta_bench.systems.anchors import RealAudio, Reconstruction
 from tta_bench.systems.protocol import Clip, System
@@ -67,21 +67,34 @@ class Cell:
 
 
 def anchor_cells(material: Material, config: RunConfig) -> list[Cell]:
-    """Rows to read the table against: other real audio, it through the codec, and the reference's own clips through the codec."""
-    codec = next((system.bundle or assets() for system in config.systems if system.network), None)
+    """Rows to read the table against: other real audio, it through every codec that systems have, and the reference's own clips through each."""
+    codecs = _codecs(config)
     wanted: list[tuple[System, list[Clip]]] = []
     if material.other:
         real, clips = material.other
-        wanted.append((real, clips))
-        if codec and _fits(codec, real):
-            wanted.append((Reconstruction("reconstruction", real, codec, config.device), clips))
-    if codec and _fits(codec, material.own):
-        wanted.append((Reconstruction("codec on the reference", material.own, codec, config.device), material.clips))
+        wanted += [(real, clips), *((system, clips) for system in _through(codecs, "reconstruction", real, config.device))]
+    wanted += [(system, material.clips) for system in _through(codecs, "codec on the reference", material.own, config.device)]
     return [Cell(_anchor(system), clips, None, None, 0, config.device) for system, clips in wanted]
 
 
-def _fits(folder: Path, real: RealAudio) -> bool:
-    return (folder / "codec.json").exists() and read_card(folder, "codec")["shape"]["sample_rate_hz"] == real.sample_rate_hz
+def _codecs(config: RunConfig) -> list[tuple[str, Path]]:
+    """Folders of different codecs, each with the first system that has it."""
+    found: dict[str, tuple[str, Path]] = {}
+    for system in config.systems:
+        for steps in system.steps if system.network else ():
+            folder, _ = network_place(system, steps)
+            if (folder / "codec.json").exists():
+                found.setdefault(read_card(folder, "codec")["sha256"], (system.name, folder))
+    return list(found.values())
+
+
+def _through(codecs: Sequence[tuple[str, Path]], name: str, real: RealAudio, device: str) -> list[Reconstruction]:
+    """`real` through each codec of its rate. All but the first of the run are named after their system."""
+    return [
+        Reconstruction(name if i == 0 else f"{name} ({owner})", real, folder, device)
+        for i, (owner, folder) in enumerate(codecs)
+        if read_card(folder, "codec")["shape"]["sample_rate_hz"] == real.sample_rate_hz
+    ]
 
 
 def _anchor(system: Any) -> Source:

@@ -93,7 +93,7 @@ def apart(counts: Sequence[int]) -> list[int]:
 
 def _anchors(axes: Axes, values: Mapping[str, float]) -> None:
     """A line for each that lies near the curves, a word at the edge for the others: they would flatten the curves."""
-    shown = {name: value for name, value in values.items() if name != "codec on the reference"}
+    shown = {name: value for name, value in values.items() if not name.startswith("codec on the reference")}
     low, high = axes.get_ylim()
     to_axis = axes.yaxis.get_transform().transform
     with np.errstate(all="ignore"):

@@ -25,8 +25,8 @@ _ARROWS = {"lower": "↓", "higher": "↑"}
 _QUALITY = ("kad", "fad", "kl", "clap")
 _ANCHOR_NOTE = (
     "Shaded rows at the top are anchors, not systems: real audio that is not in the reference, the same through the codec, and the "
-    "reference's own clips through the codec. Where real audio is of the same captions as the reference, as SynthCaps renders it, it lies closer to "
-    "it than audio of other captions would, and its KAD is below 0."
+    "reference's own clips through the codec; another codec than the first has its system's name. Where real audio is of the same captions as "
+    "the reference, as SynthCaps renders it, it lies closer to it than audio of other captions would, and its KAD is below 0."
 )
 
 

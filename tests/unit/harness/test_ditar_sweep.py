@@ -136,6 +136,30 @@ def test_a_report_says_what_a_step_of_it_is_and_plays_the_first_system_of_each_f
     assert steps_notes(replace(run, plan={**run.plan, "cells": alone})) == []
 
 
+def test_every_codec_has_anchors_of_its_own(world: Path, tmp_path: Path) -> None:
+    """The first of the run under the plain names, another under its system's."""
+    both = config_of(world, out=str(tmp_path / "both"), anchors=True, seeds=[0], timing_repeats=0, metrics=["kl"])
+    alone = tuple(system for system in both.systems if system.name != "teacher")
+    runs = [sweep(both), sweep(both.model_copy(update={"out": tmp_path / "alone", "systems": alone}))]
+    cells = [{cell["system"]: cell for cell in load_run(made.run).plan["cells"] if cell["family"] == "reference"} for made in runs]
+    assert list(cells[0]) == ["real audio", *(f"{name}{own}" for name in ("reconstruction", "codec on the reference") for own in ("", " (ditar)"))]
+    assert list(cells[1]) == ["real audio", "reconstruction", "codec on the reference"]
+    for name in ("reconstruction", "codec on the reference"):
+        audio = [
+            _audio_of(made, mine[full])
+            for made, mine, full in zip([*runs, runs[0]], [*cells, cells[0]], [f"{name} (ditar)", name, name], strict=True)
+        ]
+        assert np.array_equal(audio[0], audio[1])
+        assert not np.array_equal(audio[0], audio[2])
+    with pytest.raises(ConfigError, match="what a row of real audio is called"):
+        config_of(world, systems=[{"name": "reconstruction (ditar)", "network": "teacher", "steps": [1]}])
+
+
+def _audio_of(made: Sweep, cell: dict[str, Any]) -> Any:
+    path = sorted((made.run / "cells" / cell["cell"]).rglob("*.flac"))[0]
+    return read_audio(path).samples
+
+
 def test_a_clip_may_end_or_go_on(world: Path, tmp_path: Path) -> None:
     """With `stop`, an eager stop head ends clips after a patch; without, they are as long as can be."""
     folder = tmp_path / "ditar"
