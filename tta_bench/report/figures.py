@@ -100,10 +100,15 @@ def _anchors(axes: Axes, values: Mapping[str, float]) -> None:
         bottom, top = to_axis(np.array([low, high]))
         places = {name: float((to_axis(np.array([value]))[0] - bottom) / (top - bottom)) for name, value in shown.items()}
     near = sorted((name for name, place in places.items() if -_NEAR <= place <= 1.0 + _NEAR), key=lambda name: -places[name])
-    for i, name in enumerate(near):
+    together: list[list[str]] = []  # names without room for lines of their own share one
+    for name in near:
         axes.axhline(shown[name], color=INK, lw=0.8, ls=(0, (1, 3)), alpha=0.7)
-        below = i > 0 and places[near[i - 1]] - places[name] < _LINE_OF_TEXT
-        axes.annotate(name, (1.0, shown[name]), xycoords=("axes fraction", "data"), ha="right", va="top" if below else "bottom", fontsize=7)
+        if together and places[together[-1][0]] - places[name] < _LINE_OF_TEXT:
+            together[-1].append(name)
+        else:
+            together.append([name])
+    for names in together:
+        axes.annotate(", ".join(names), (1.0, shown[names[0]]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
     for end, arrow, va in ((1.0, "↑", "top"), (0.0, "↓", "bottom")):
         words = [f"{name}: {shown[name]:.3g} {arrow}" for name, place in places.items() if name not in near and (place > 1.0) == (end == 1.0)]
         axes.annotate("\n".join(words), (1.0, end), xycoords="axes fraction", ha="right", va=va, fontsize=7)
