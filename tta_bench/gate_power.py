@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.special import nctdtr, ndtr, stdtrit
+from scipy.special import chdtrc, nctdtr, ndtr, stdtrit
 
 Array = npt.NDArray[np.float64]
 
@@ -44,11 +44,18 @@ def power(effect: npt.ArrayLike, chance: Chance, margin: float, tests: int, alph
     critical = critical_value(chance.dof, tests, alpha)
     centre = size / chance.error
     missed = np.asarray(nctdtr(chance.noise_dof, centre, critical))
-    # far above the critical value what is missed is below the smallest float, and nctdtr gives NaN for it
-    clear = 1.0 - np.where(np.isnan(missed) & (centre > critical), 0.0, missed)
+    missed = np.where(np.isnan(missed), _most_missed(chance.noise_dof, centre, critical), missed)
     spread = chance.error * math.sqrt((1.0 + (1.0 + chance.share) ** 2) / 2.0)
     over = ndtr((size - margin) / spread)
-    return np.asarray(np.clip(np.nan_to_num(clear) + over - 1.0, 0.0, 1.0), dtype=np.float64)
+    return np.asarray(np.clip(over - missed, 0.0, 1.0), dtype=np.float64)
+
+
+def _most_missed(dof: float, centre: Array, critical: float) -> Array:
+    """No less than nctdtr, which is NaN far above the critical value. A statistic (z + centre) / sqrt(chi2 / dof) that stays below it has z < -8
+    or a chi2 that is as large as the rest asks for.
+    """
+    chi2 = dof * np.square(np.maximum(centre - 8.0, 0.0) / critical)
+    return np.minimum(ndtr(-8.0) + np.asarray(chdtrc(dof, chi2)), 1.0)
 
 
 def detectable_effect(chance: Chance, margin: float, tests: int, alpha: float, wanted: float) -> float | None:

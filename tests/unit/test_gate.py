@@ -8,11 +8,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy import stats
 
 from tests.unit.records import record, row_score, scores
 from tta_bench.errors import ConfigError
 from tta_bench.gate import VERDICTS, GateConfig, Verdict, blocked, holm, judge
-from tta_bench.gate_power import Chance, detectable_effect, power
+from tta_bench.gate_power import Chance, critical_value, detectable_effect, power
 from tta_bench.gate_report import by_severity, counts, junit, markdown, sentence
 from tta_bench.rows import RowScore
 
@@ -270,8 +271,12 @@ def test_a_change_of_a_hundred_errors_is_as_sure_to_be_blocked_as_one_of_ten() -
         chance = Chance(0.01, 255, dof)
         blocked = power(np.linspace(0.2, 3.0, 2000), chance, 0.1, 400, 0.01)
         assert np.diff(blocked).min() > -1e-9
-        assert blocked[-1] == 1.0
-        assert power(-1.0, chance, 0.1, 400, 0.01) == 0.0
+        assert blocked[-1] == pytest.approx(1.0, abs=1e-12)
+    critical = critical_value(1.0, 5000, 0.01)  # of two clips: there it is NaN where much is missed
+    z = np.sqrt(stats.chi2(1).ppf((np.arange(200_000) + 0.5) / 200_000))
+    for times in (0.5, 1.01, 1.5, 2.0):
+        truth = 1.0 - stats.norm.cdf(critical * z - times * critical).mean()
+        assert truth - 1e-3 < power(times * critical, Chance(1.0, 1.0, 1.0), 0.0, 5000, 0.01) < truth + 1e-4
 
 
 def _one_of_each() -> list[Verdict]:

@@ -78,20 +78,22 @@ def anchor_cells(material: Material, config: RunConfig) -> list[Cell]:
 
 
 def _codecs(config: RunConfig) -> list[tuple[str, Path]]:
-    """Folders of different codecs, each with the first system that has it."""
+    """Folders of different codecs, each with the first system that has it, and its checksum where that system has several."""
     found: dict[str, tuple[str, Path]] = {}
     for system in config.systems:
         for steps in system.steps if system.network else ():
             folder, _ = network_place(system, steps)
             if (folder / "codec.json").exists():
-                found.setdefault(read_card(folder, "codec")["sha256"], (system.name, folder))
+                sha256 = read_card(folder, "codec")["sha256"]
+                owner = f"{system.name}, {sha256[:8]}" if system.name in {name for name, _ in found.values()} else system.name
+                found.setdefault(sha256, (owner, folder))
     return list(found.values())
 
 
 def _through(codecs: Sequence[tuple[str, Path]], name: str, real: RealAudio, device: str) -> list[Reconstruction]:
     """`real` through each codec of its rate. All but the first of the run are named after their system."""
     return [
-        Reconstruction(name if i == 0 else f"{name} ({owner})", real, folder, device)
+        Reconstruction(name if i == 0 else f"{name}, {owner}", real, folder, device)
         for i, (owner, folder) in enumerate(codecs)
         if read_card(folder, "codec")["shape"]["sample_rate_hz"] == real.sample_rate_hz
     ]

@@ -149,7 +149,7 @@ class SystemConfig(Settings):
     def _printable(cls, name: str) -> str:
         if not name.isprintable() or "|" in name or "/" in name or len(name) > 60:
             raise ValueError("a name must be printable, of at most 60 characters, and hold neither '|' nor '/'")
-        if name.split(" (")[0] in ANCHORS:
+        if name.split(",")[0] in ANCHORS:
             raise ValueError(f"{name!r} is what a row of real audio is called; choose another name")
         return name
 

@@ -75,8 +75,9 @@ def steps_figure(results: Results, column: Column, over: Literal["steps", "nfe"]
         axes.xaxis.set_minor_locator(FixedLocator([count for count in counts if count not in labelled]))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
-        patches = " (DiTAR: of each patch)" * any(row.family == "ditar" for row in results.rows)
-        axes.set_xlabel(f"steps{patches}" if over == "steps" else "network evaluations (guidance doubles a teacher's)")
+        patches = any(row.family == "ditar" for row in results.rows)
+        steps = "steps" + " (DiTAR: of each patch)" * patches
+        axes.set_xlabel(steps if over == "steps" else f"network evaluations (guidance doubles a teacher's{'; DiTAR: of one patch' * patches})")
         finish(figure, axes, column, [estimate.value for row in results.rows if not row.is_anchor and (estimate := row.estimates.get(column))])
         _anchors(axes, {row.key.system: row.estimates[column].value or 0.0 for row in results.rows if row.is_anchor and _has_value(row, column)})
         return figure
@@ -108,7 +109,7 @@ def _anchors(axes: Axes, values: Mapping[str, float]) -> None:
         else:
             together.append([name])
     for names in together:
-        axes.annotate(", ".join(names), (1.0, shown[names[0]]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
+        axes.annotate("; ".join(names), (1.0, shown[names[0]]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
     for end, arrow, va in ((1.0, "↑", "top"), (0.0, "↓", "bottom")):
         words = [f"{name}: {shown[name]:.3g} {arrow}" for name, place in places.items() if name not in near and (place > 1.0) == (end == 1.0)]
         axes.annotate("\n".join(words), (1.0, end), xycoords="axes fraction", ha="right", va=va, fontsize=7)

@@ -28,6 +28,13 @@ def merged(runs: Sequence[RunData]) -> RunData:
     return replace(whole, plan={**whole.plan, "run": ", ".join(names)}) if len(runs) > 1 else whole
 
 
+def _beside(name: str, label: str, taken: set[str]) -> str:
+    """`name` with `label`, as often as it takes to be none of `taken`."""
+    while name in taken:
+        name = f"{name} ({label})"
+    return name
+
+
 def _check(first: RunData, other: RunData) -> None:
     """One table ranks what was measured in the same way only."""
     if first.plan["captions"] != other.plan["captions"] or first.plan["reference"]["n"] != other.plan["reference"]["n"]:
@@ -89,7 +96,8 @@ class _Renamed:
         same = {row for row in common if _is_same(_values(whole, row), _values(run, row))}
         taken = {row.system for row in common - same}
         cells = {row: {cell["seed"]: cell["cell"] for cell in whole.cells_of(row)} for row in same}
-        return cls(run, label, {name: f"{name} ({label})" for name in taken}, cells)
+        names = {row.system for row in (*whole.rows, *run.rows)}
+        return cls(run, label, {name: _beside(name, label, names) for name in taken}, cells)
 
     def row(self, row: RowKey) -> RowKey:
         """Its new name."""

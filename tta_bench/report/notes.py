@@ -14,9 +14,13 @@ def target_note(run: RunData) -> str:
 
 
 def steps_notes(run: RunData) -> list[str]:
-    """That steps of DiTAR are not those of a clip, where a row is of it."""
+    """That steps and evaluations of DiTAR are not those of a clip, where a row is of it."""
     there = any(cell["family"] == "ditar" for cell in run.plan["cells"])
-    return ["Steps of DiTAR are of each patch; its NFE are of the longest clip, its seconds of a whole one."] if there else []
+    note = (
+        "Steps of DiTAR are of each patch; its NFE are over all patches of the longest clip, each of one patch and without the language model: "
+        "compare families by seconds."
+    )
+    return [note] if there else []
 
 
 def length_notes(run: RunData) -> list[str]:

@@ -69,6 +69,18 @@ def test_another_system_of_the_same_name_gets_its_runs_name(runs: dict[str, Path
     assert (out / "report.md").read_text() == markdown
 
 
+def test_a_name_that_is_taken_is_not_given_again(runs: dict[str, Path], tmp_path: Path) -> None:
+    values = {"out": str(tmp_path / "first"), "systems": [{"name": name, "steps": [4]} for name in ("tone", "tone (loud)")], "clips": {"n": 6},
+              "seeds": [0, 1], "metrics": ["fad", "clap"], "timing_repeats": 0, "listening": 1}  # fmt: skip
+    tones = {name: Tone(checksum=str(i)) for i, name in enumerate(("tone", "tone (loud)"))}
+    first, loud = load_run(sweep(resolve_run(values, "t", "t"), tones).run), load_run(runs["loud"])
+    whole = merged([first, loud])
+    named = [str(row) for row in whole.rows if row.system.startswith("tone")]
+    assert named == [f"{name} | 4 steps | guidance 3" for name in ("tone", "tone (loud)", "tone (loud) (loud)")]
+    values_of = {str(row.key): row.estimates for row in results_of(whole).rows}
+    assert values_of[named[2]] == next(row.estimates for row in results_of(loud).rows if row.key.system == "tone")
+
+
 def test_the_same_audio_with_a_metric_more_is_the_same_row(runs: dict[str, Path], tmp_path: Path) -> None:
     run = _run(tmp_path / "more", Tone(checksum="1"), [8, 4], metrics=("fad", "clap", "kad"))
     whole = merged([load_run(runs["long"]), load_run(run)])

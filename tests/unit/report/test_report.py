@@ -387,7 +387,7 @@ def test_anchors_far_from_all_curves_are_named_at_the_edge(run: Path) -> None:
         value = row.estimates[column].value
         assert value is not None
         if low <= value <= high:
-            assert row.key.system in ", ".join(words).split(", ")
+            assert row.key.system in "; ".join(words).split("; ")
         else:
             assert f"{row.key.system}: {value:.3g} {'↑' if value > high else '↓'}" in "\n".join(words)
     assert any("↓" in word for word in words), "real audio is far below"
