@@ -256,6 +256,7 @@ def test_what_is_written_is_read(rows: list[tuple[str, str | None]]) -> None:
         assert [(clip.caption, clip.label) for clip in read_manifest(path)] == [(caption.strip(), label and label.strip()) for caption, label in rows]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_manifest_or_an_error_for_people(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
